@@ -1,0 +1,168 @@
+"""Events of aggregations: members, flushes, failures (law C7)."""
+
+from __future__ import annotations
+
+from heapq import heappush
+from typing import NoReturn
+
+from ledger import ids
+from ledger.events import BatchFailed, BatchFlushed, BatchOutput, Commitment, TokenBuffered
+from ledger.fold.moves import at_node, born, end, introduce, move, refuse
+from ledger.fold.state import Batch, Family, OwedDivert, Stage, State, Token
+from ledger.graph import DISCARD, BatchRule
+
+
+def token_buffered(state: State, event: TokenBuffered) -> None:
+    """The token becomes the next member of the aggregation's open batch, which it opens when there is none."""
+    token = at_node(state, event, event.token, event.aggregation, stages=Stage.READY)
+    batch = state.batches.get(event.aggregation)
+    if batch is None:
+        batch = _open(state, event, token)
+    rule = rule_of(batch)
+    full = rule.count is not None and len(batch.members) >= rule.count
+    if full or event.batch != batch.number or event.ordinal != len(batch.members):
+        refuse(state, event, "C7", token=token.id, expected=f"member {len(batch.members)} of batch {batch.number}",
+               found=f"member {event.ordinal} of batch {event.batch}" + (", which is full" if full else ""))
+    token.stage = Stage.BUFFERED
+    batch.members.append(token)
+
+
+def _open(state: State, event: TokenBuffered, token: Token) -> Batch:
+    node = state.plan.aggregations.get(event.aggregation)
+    if node is None:
+        refuse(state, event, "T9", token=token.id, expected="an aggregation", found=event.aggregation)
+    number = state.batch_numbers.get(event.aggregation, 0) + 1
+    state.batch_numbers[event.aggregation] = number
+    batch = state.batches[event.aggregation] = Batch(node, number, event.active_ms, event.seq)
+    if batch.deadline_ms is not None:
+        heappush(state.timers, (batch.deadline_ms, event.seq, batch))
+    return batch
+
+
+def rule_of(batch: Batch) -> BatchRule:
+    """The rule of the batch's aggregation."""
+    return batch.node.batch or BatchRule()
+
+
+def batch_flushed(state: State, event: BatchFlushed) -> None:
+    """Rejected members leave by the error route; accepted ones are consumed, or go on in passthrough mode."""
+    batch = _close(state, event)
+    rejected = {reject.ordinal: reject for reject in event.rejected}
+    if any(not 0 <= ordinal < len(batch.members) for ordinal in rejected):
+        refuse(state, event, "C7", expected="rejected members of the batch", found=str(sorted(rejected)))
+    for ordinal, reject in rejected.items():
+        reason = introduce(state, event, reject.reason) if reject.reason is not None else None
+        _owe_divert(state, batch.members[ordinal], reject.code, reason)
+    outputs = event.outputs
+    if outputs is None:
+        refuse(state, event, "L4", expected="outputs, in the body or resolved from their list", found="none")
+    accepted = [n for n in range(len(batch.members)) if n not in rejected]
+    if rule_of(batch).output_mode == "passthrough":
+        _pass_through(state, event, batch, accepted, outputs)
+    else:
+        _transform(state, event, batch, accepted, outputs)
+
+
+def _pass_through(
+    state: State, event: BatchFlushed, batch: Batch, accepted: list[int], outputs: tuple[BatchOutput, ...]
+) -> None:
+    if [output.parents for output in outputs] != [(ordinal,) for ordinal in accepted]:
+        _bad_parents(state, event, "one output for each accepted member, in order")
+    for ordinal, output in zip(accepted, outputs, strict=True):
+        token = batch.members[ordinal]
+        token.payload = _payload(state, event, output, {token.payload})
+        move(token, state.plan.next_of[batch.node.id])
+
+
+def _transform(
+    state: State, event: BatchFlushed, batch: Batch, accepted: list[int], outputs: tuple[BatchOutput, ...]
+) -> None:
+    named: set[int] = set()
+    for output in outputs:
+        parents = set(accepted) if output.parents == "all" else set(output.parents)
+        if not parents or not parents <= set(accepted):
+            _bad_parents(state, event, f"parents among the accepted {accepted}")
+        named |= parents
+    if outputs:
+        key = ids.batch_id(batch.node.id, batch.number)
+        family = state.families[key] = Family(key)
+        carried = {batch.members[ordinal].payload for ordinal in accepted}
+        for ordinal, output in enumerate(outputs):
+            payload = _payload(state, event, output, carried)
+            born(state, family, ids.batch_output(batch.node.id, batch.number, ordinal), (), payload,
+                 state.plan.next_of[batch.node.id])
+    for ordinal in accepted:
+        end(state, batch.members[ordinal], "consumed_in_batch" if ordinal in named else "dropped_by_filter")
+
+
+def _payload(state: State, event: BatchFlushed, output: BatchOutput, carried: set[int]) -> int:
+    if isinstance(output.output, Commitment):
+        return introduce(state, event, output.output)
+    if output.output not in carried:
+        refuse(state, event, "L4", expected="a payload of a member", found=str(output.output))
+    return output.output
+
+
+def _bad_parents(state: State, event: BatchFlushed, expected: str) -> NoReturn:
+    found = str([output.parents for output in event.outputs or ()])
+    refuse(state, event, "C7", expected=expected, found=found)
+
+
+def batch_failed(state: State, event: BatchFailed) -> None:
+    """Another attempt follows, or each member leaves by the error route."""
+    batch = state.batches.get(event.aggregation)
+    if event.retry and batch is not None:
+        _check(state, event, batch)
+        if event.error is not None:
+            introduce(state, event, event.error)
+        if batch.attempt >= batch.node.attempts_max:
+            refuse(state, event, "T10", expected=f"at most {batch.node.attempts_max} attempts", found="a retry")
+        batch.attempt += 1
+        batch.status = "retrying"
+        return
+    batch = _close(state, event)
+    reason = introduce(state, event, event.error) if event.error is not None else None
+    for token in batch.members:
+        _owe_divert(state, token, event.code, reason)
+
+
+def _owe_divert(state: State, token: Token, code: str, reason: int | None) -> None:
+    node = state.plan.nodes[token.node]
+    token.stage = Stage.FAILED
+    to = node.on_error or DISCARD
+    edge = None if to == DISCARD else state.plan.divert_edge(node.id)
+    state.owed.append(OwedDivert(token, "error", node.id, to, edge.id if edge else None, code, reason))
+
+
+def _close(state: State, event: BatchFlushed | BatchFailed) -> Batch:
+    batch = state.batches.get(event.aggregation)
+    if batch is None:
+        refuse(state, event, "C7", expected="an open batch", found=ids.batch_id(event.aggregation, event.batch))
+    _check(state, event, batch)
+    del state.batches[event.aggregation]
+    batch.status = "closed"
+    return batch
+
+
+def _check(state: State, event: BatchFlushed | BatchFailed, batch: Batch) -> None:
+    """The batch, its members, its attempt and its trigger are what the log says."""
+    expected = (batch.number, len(batch.members), batch.attempt)
+    if (event.batch, event.members, event.attempt) != expected or not _trigger_is_true(state, event, batch):
+        refuse(state, event, "C7", expected=f"batch, members, attempt {expected} and a true trigger",
+               found=f"{(event.batch, event.members, event.attempt)} {event.trigger}")
+
+
+def _trigger_is_true(state: State, event: BatchFlushed | BatchFailed, batch: Batch) -> bool:
+    rule = rule_of(batch)
+    match event.trigger:
+        case "count":
+            return len(batch.members) == rule.count
+        case "timeout":
+            return batch.deadline_ms is not None and event.active_ms >= batch.deadline_ms
+        case "condition":
+            return rule.condition is not None
+        case "end_of_source":
+            return state.exhausted
+        case "abandoned":
+            state.abandoned = True
+            return True
