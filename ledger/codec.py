@@ -9,6 +9,8 @@ is refused by name until it has one.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from operator import attrgetter
 from typing import get_args
 
 import msgspec
@@ -23,6 +25,8 @@ LEDGER_EVENTS: tuple[type[Event], ...] = get_args(LedgerEvent)
 
 VERSIONS: dict[str, int] = {cls.__struct_config__.tag: 1 for cls in (*RUN_EVENTS, *LEDGER_EVENTS)}  # type: ignore[misc]
 TYPE_OF: dict[type[Event], str] = {cls: str(cls.__struct_config__.tag) for cls in (*RUN_EVENTS, *LEDGER_EVENTS)}
+
+VERSION_OF: dict[type[Event], int] = {cls: VERSIONS[type_] for cls, type_ in TYPE_OF.items()}
 
 encode = msgspec.json.Encoder(order="deterministic").encode
 """Event to body."""
@@ -55,3 +59,18 @@ def decode(body: bytes, type_: str, version: int, *, run: str, seq: int) -> Even
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Undecodable(run, seq, f"a {type_} that does not decode: {error}") from None
     return event
+
+
+def _token_field(cls: type[Event]) -> Callable[[Event], str | None]:
+    for field in ("token", "group"):
+        if field in cls.__struct_fields__:
+            return attrgetter(field)
+    return lambda event: None
+
+
+_TOKEN_OF = {cls: _token_field(cls) for cls in TYPE_OF}
+
+
+def event_token(event: Event) -> str | None:
+    """The token an event is about: the index column `token` (for a group's resolution, the group's id)."""
+    return _TOKEN_OF[type(event)](event)

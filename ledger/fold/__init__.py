@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ledger import events as e
+from ledger.codec import event_token
 from ledger.fold import batches, groups, run, sinks, steps
 from ledger.fold.moves import evict, refuse
 from ledger.fold.state import Batch, Group, OwedDivert, OwedLoss, State
@@ -149,10 +150,4 @@ def _is_about(event: e.Event, thing: Group | Batch) -> bool:
     return isinstance(event, (e.BatchFlushed, e.BatchFailed)) and event.aggregation == thing.node.id
 
 
-def event_token(event: e.Event) -> str | None:
-    """The token an event is about: the index column `token` (a group's events: its merged token's id)."""
-    token = getattr(event, "token", None) or getattr(event, "group", None)
-    return token if isinstance(token, str) else None
-
-
-__all__ = ["APPLY", "State", "apply", "event_token"]
+__all__ = ["APPLY", "State", "apply"]

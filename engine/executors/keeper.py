@@ -1,0 +1,31 @@
+"""What an executor may do besides returning events: put bytes aside as a payload, and read the clock for durations."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from ledger.events import Commitment
+
+TEXT_CHARS_MAX = 4000
+
+
+class Keeper(Protocol):
+    """Takes payloads in the order in which the event about to be recorded introduces them."""
+
+    def keep(self, data: bytes) -> Commitment:
+        """Put bytes aside under the next payload number."""
+        ...
+
+    def keep_text(self, text: str) -> Commitment:
+        """Put a text aside as a JSON string."""
+        ...
+
+
+def describe(error: BaseException) -> str:
+    """An exception as one bounded text: its type and what it says."""
+    try:
+        text = str(error)
+    except Exception as broken:
+        text = f"(its message raised {type(broken).__name__})"
+    name = type(error).__name__
+    return (f"{name}: {text}" if text else name)[:TEXT_CHARS_MAX]

@@ -1,0 +1,93 @@
+"""The sink executor: tokens that wait at a sink, as writes. Intent first, then the effect, then the confirmation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from engine.executors.keeper import Keeper, describe
+from engine.plugin_api import Prepared, Sink, Written
+from engine.rows import FrozenRow
+from ledger import events as e
+from ledger.fold import State
+from ledger.fold.sinks import TOKENS_PER_WRITE_MAX
+from ledger.fold.state import Token
+
+ID_BYTES_MAX = 40_000
+
+
+class Planned(NamedTuple):
+    """One write: its intent, and what will be handed to the sink."""
+
+    intent: e.SinkWriteIntended
+    prepared: Prepared
+
+
+def chunks(tokens: Sequence[Token]) -> Iterator[list[Token]]:
+    """Split what waits into writes of at most 1 000 tokens whose ids fit a body."""
+    chunk: list[Token] = []
+    size = 0
+    for token in tokens:
+        size += len(token.id) + 3
+        if chunk and (len(chunk) == TOKENS_PER_WRITE_MAX or size > ID_BYTES_MAX):
+            yield chunk
+            chunk, size = [], len(token.id) + 3
+        chunk.append(token)
+    if chunk:
+        yield chunk
+
+
+def plan(state: State, name: str, sink: Sink, tokens: Sequence[Token], rows: Mapping[str, FrozenRow], offset: int | None
+         ) -> Planned:
+    """Encode one write and state the intent; `offset` is where it will begin."""
+    prepared = sink.prepare([rows[token.id] for token in tokens])
+    number = state.writes_made + 1
+    intent = e.SinkWriteIntended(
+        sink=name,
+        write=number,
+        tokens=tuple([token.id for token in tokens]),
+        content_hash=prepared.content_sha256,
+        key=f"{state.run}/{name}/{number}",
+        offset=offset,
+    )
+    return Planned(intent, prepared)
+
+
+class Performed(NamedTuple):
+    """What the sink gave back: what it wrote, or the `OSError` that kept it from writing."""
+
+    written: Written | None
+    error: OSError | None
+    duration_us: int
+
+
+def perform(planned: Planned, sink: Sink, now_ns: Callable[[], int]) -> Performed:
+    """Write under the intent's key."""
+    began_ns = now_ns()
+    try:
+        written = sink.write(planned.prepared, planned.intent.key)
+    except OSError as error:
+        return Performed(None, error, (now_ns() - began_ns) // 1000)
+    return Performed(written, None, (now_ns() - began_ns) // 1000)
+
+
+def confirm(planned: Planned, performed: Performed, keeper: Keeper) -> e.SinkWriteConfirmed | e.SinkWriteFailed:
+    """Say what the target took, and what it refused."""
+    intent, prepared = planned
+    written = performed.written
+    if written is None:
+        text = describe(performed.error) if performed.error else ""
+        return e.SinkWriteFailed(sink=intent.sink, write=intent.write, code="sink_unwritable",
+                                 error=keeper.keep_text(text))
+    refused = [*prepared.refused, *((prepared.ordinals[r.ordinal], r.code, r.text) for r in written.refused)]
+    refusals = tuple([e.Refusal(ordinal, code, keeper.keep_text(text)) for ordinal, code, text in sorted(refused)])
+    return e.SinkWriteConfirmed(
+        sink=intent.sink,
+        write=intent.write,
+        uri=written.uri,
+        size_bytes=written.size_bytes,
+        content_hash=written.content_sha256,
+        accepted=len(intent.tokens) - len(refusals),
+        refused=refusals,
+        duration_us=performed.duration_us,
+    )

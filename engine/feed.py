@@ -1,0 +1,101 @@
+"""The feed: source rows, read ahead by one thread, so that a source that blocks never stops the loop.
+
+Why: timers fire, buffers are committed and signals are heard also when no row comes.
+
+Invariants: rows come in the source's order; at most `ahead` of them wait, so memory is bounded; what waits and was not
+taken is not recorded, and a resume reads it again.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterator
+from typing import Protocol
+
+from engine.plugin_api import SourceRow
+
+READ_AHEAD_ROWS = 512
+
+
+class Exhausted:
+    """The source ended."""
+
+
+class Broken:
+    """The source raised `error`."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+class Feed(Protocol):
+    """Where the loop takes rows from."""
+
+    def take(self, timeout_seconds: float | None) -> SourceRow | Exhausted | Broken | None:
+        """The next row, or None when none came within the timeout (None: wait for as long as it takes)."""
+        ...
+
+    def wake(self) -> None:
+        """Make a waiting `take` return None."""
+        ...
+
+    def close(self) -> None:
+        """Stop reading."""
+        ...
+
+
+class ThreadFeed:
+    """Reads `rows` on a thread of its own."""
+
+    def __init__(self, rows: Iterator[SourceRow], ahead: int = READ_AHEAD_ROWS) -> None:
+        self._rows = rows
+        self._ahead = ahead
+        self._waiting: deque[SourceRow | Exhausted | Broken] = deque()
+        self._some = threading.Event()
+        self._room = threading.Event()
+        self._closed = False
+        threading.Thread(target=self._read, name="source", daemon=True).start()
+
+    def take(self, timeout_seconds: float | None) -> SourceRow | Exhausted | Broken | None:
+        """See `Feed`."""
+        waiting = self._waiting
+        if not waiting:
+            self._some.clear()
+            if not waiting and not self._some.wait(timeout_seconds):
+                return None
+            if not waiting:
+                return None
+        if len(waiting) * 2 < self._ahead and not self._room.is_set():
+            self._room.set()
+        return waiting.popleft()
+
+    def wake(self) -> None:
+        """See `Feed`."""
+        self._some.set()
+
+    def close(self) -> None:
+        """See `Feed`."""
+        self._closed = True
+        self._room.set()
+
+    def _read(self) -> None:
+        last: Exhausted | Broken = Exhausted()
+        try:
+            for row in self._rows:
+                self._put(row)
+                if self._closed:
+                    return
+        except BaseException as error:
+            last = Broken(error)
+        self._put(last)
+
+    def _put(self, item: SourceRow | Exhausted | Broken) -> None:
+        waiting = self._waiting
+        while len(waiting) >= self._ahead and not self._closed:
+            self._room.clear()
+            if len(waiting) >= self._ahead:
+                self._room.wait()
+        waiting.append(item)
+        if not self._some.is_set():
+            self._some.set()

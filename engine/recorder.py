@@ -1,0 +1,101 @@
+"""The recorder: stamps what executors say, applies it, buffers it, commits it.
+
+Why: decide, apply, append. An event that the laws do not allow raises in `apply`, before anything is stored.
+
+Invariants: one stamp serves a whole decision, so that a due timer is decided before anything that happened after it;
+stamps never fall; after an exception the recorder is spoilt and must be dropped with its state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import msgspec
+from msgspec.structs import replace
+
+from engine.ports import Ports
+from ledger.codec import VERSION_OF
+from ledger.events import Commitment, Event, RunStarted
+from ledger.fold import State, apply
+from ledger.graph import Graph
+from ledger.store import Part, StreamStatus
+from ledger.writer import Writer
+
+SALT_BYTES = 16
+
+EventT = TypeVar("EventT", bound=Event)
+
+encode_row = msgspec.json.Encoder().encode
+"""A row to payload bytes: JSON in the row's own field order."""
+
+
+class Recorder:
+    """Writes one run's stream. `at` and `active_ms` are the current stamp, renewed by `tick`."""
+
+    def __init__(self, state: State, writer: Writer, ports: Ports) -> None:
+        self.state = state
+        self.ports = ports
+        self.at = state.at
+        self.active_ms = state.active_ms
+        self._writer = writer
+        self._active_from_ns = ports.monotonic_ns() - state.active_ms * 1_000_000
+        self.tick()
+
+    def tick(self) -> int:
+        """Renew the stamp; gives the run time in milliseconds."""
+        self.at = max(self.at, self.ports.wall_us())
+        self.active_ms = max(self.active_ms, (self.ports.monotonic_ns() - self._active_from_ns) // 1_000_000)
+        return self.active_ms
+
+    def record(self, event: Event) -> None:
+        """Stamp, apply and buffer one event. Raises `LawBroken` and then stores nothing."""
+        stamped = self._stamp(event, self.state.epoch)
+        apply(self.state, stamped)
+        self._writer.add(stamped)
+
+    def start(self, event: RunStarted, graph: Graph) -> None:
+        """Record `RunStarted`; the fold needs its graph also when the body only commits to it."""
+        stamped = self._stamp(event, 1)
+        apply(self.state, replace(stamped, graph=graph))
+        self._writer.add(stamped)
+
+    def _stamp(self, event: EventT, epoch: int) -> EventT:
+        return replace(
+            event,
+            run=self.state.run,
+            seq=self.state.seq + 1,
+            epoch=epoch,
+            v=VERSION_OF[type(event)],
+            at=self.at,
+            active_ms=self.active_ms,
+        )
+
+    def keep(self, data: bytes, *, permanent: bool = False) -> Commitment:
+        """Buffer a payload; the event that carries the commitment must be recorded next."""
+        return self._writer.keep(self.ports.random_bytes(SALT_BYTES), data, permanent=permanent)
+
+    def keep_text(self, text: str) -> Commitment:
+        """Buffer a text as a JSON string payload."""
+        return self.keep(encode_row(text.encode("utf-8", "backslashreplace").decode()))
+
+    def root(self) -> str:
+        """Root over everything recorded so far."""
+        return self._writer.root()
+
+    @property
+    def buffered(self) -> int:
+        """Events recorded and not yet committed."""
+        return self._writer.buffered
+
+    def part(self) -> Part:
+        """What the next commit adds to the stream."""
+        return self._writer.part(self.status())
+
+    def commit(self, also: Sequence[Part] = ()) -> None:
+        """Make everything recorded so far durable, in one transaction with `also`."""
+        self._writer.commit(self.status(), also)
+
+    def status(self) -> StreamStatus:
+        """The stream's status, from the fold."""
+        return "running" if self.state.status == "new" else self.state.status

@@ -1,0 +1,168 @@
+"""A run, from its first event to its seal, or to the stop that leaves it resumable.
+
+Invariants: `RunStarted` and the ledger's `RunOpened` are one transaction, so are `RunSealed` and `RunClosed`; sinks are
+opened after the claim and closed whatever happens; a stop records `RunInterrupted` and leaves open work open.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import sha256
+
+import msgspec
+
+from engine.bound import BoundPipeline
+from engine.feed import Feed, ThreadFeed
+from engine.loop import Hooks, Loop
+from engine.plugin_api import SourceIdentity
+from engine.ports import Ports
+from engine.recorder import Recorder
+from ledger import events as e
+from ledger import registry
+from ledger.codec import BODY_BYTES_MAX
+from ledger.errors import LedgerUnavailable, RunIncomplete
+from ledger.fold import State
+from ledger.graph import Graph
+from ledger.store import Store
+from ledger.writer import Writer
+
+GRAPH_BYTES_MAX = BODY_BYTES_MAX // 2
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What `RunStarted` says, known before the run: the pipeline file as written, its hash, its graph."""
+
+    run: str
+    pipeline: str
+    graph: Graph
+    settings_text: str
+    settings_path: str
+    settings_hash: str
+    secrets: dict[str, str]
+    directory: str
+    source: SourceIdentity
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What a run answers: how it ended, its counts, and the size and root to keep elsewhere."""
+
+    run: str
+    pipeline: str
+    status: str
+    rows: int
+    tokens: int
+    outcomes: dict[str, int]
+    late_arrivals: int
+    size: int
+    root: str
+
+
+def start(store: Store, opening: Opening, pipeline: BoundPipeline, ports: Ports, hooks: Hooks, feed: Feed | None = None
+          ) -> Receipt:
+    """Run a pipeline into a new stream.
+
+    Raises `LedgerUnavailable` when the run exists, `RunIncomplete` when a source or sink failed (the run is then
+    interrupted and resumable), `LawBroken` when an event is not allowed (nothing of it is stored).
+    """
+    if store.head(opening.run) is not None:
+        raise LedgerUnavailable("RUN_EXISTS", "expected a new run id, found one that exists", where=f"run {opening.run}",
+                                next_step="name another --run-id, or resume it")
+    recorder = Recorder(State(opening.run), Writer(store, opening.run), ports)
+    _open(recorder, store, opening, ports)
+    feed = feed or ThreadFeed(pipeline.source.rows(None))
+    try:
+        return _drive(recorder, store, opening.pipeline, pipeline, hooks, feed)
+    finally:
+        feed.close()
+        pipeline.source.close()
+
+
+def _open(recorder: Recorder, store: Store, opening: Opening, ports: Ports) -> None:
+    """`RunStarted`, `RunClaimed`, and on the ledger's stream `RunOpened`, in one transaction."""
+    encoded = msgspec.json.encode(opening.graph)
+    settings = recorder.keep(opening.settings_text.encode(), permanent=True)
+    long = len(encoded) > GRAPH_BYTES_MAX
+    started = e.RunStarted(
+        pipeline=opening.pipeline,
+        settings=settings,
+        settings_path=opening.settings_path,
+        settings_hash=opening.settings_hash,
+        secrets=opening.secrets,
+        directory=opening.directory,
+        source=e.SourceIdentity(**opening.source._asdict()),
+        jitter_seed=int.from_bytes(sha256(opening.run.encode()).digest()[:6]),
+        graph=None if long else opening.graph,
+        graph_list=recorder.keep(encoded, permanent=True) if long else None,
+    )
+    recorder.start(started, opening.graph)
+    recorder.record(e.RunClaimed(process=ports.process))
+    opened = e.RunOpened(opened=opening.run, pipeline=opening.pipeline)
+    recorder.commit([registry.entries(store, [opened], recorder.at)])
+
+
+def _drive(
+    recorder: Recorder, store: Store, name: str, pipeline: BoundPipeline, hooks: Hooks, feed: Feed
+) -> Receipt:
+    finished = False
+    opened = []
+    try:
+        for sink in pipeline.sinks.values():
+            sink.open(None)
+            opened.append(sink)
+        loop = Loop(pipeline, recorder, feed, hooks)
+        reason = loop.run()
+        finished = reason is None
+        if reason is not None:
+            _interrupt(recorder, "stopped", reason)
+    except RunIncomplete as fault:
+        _interrupt(recorder, fault.code.lower(), fault.where)
+        raise
+    finally:
+        for sink in opened:
+            sink.close(finished)
+    if finished:
+        _seal(recorder, store)
+    return receipt(recorder, name)
+
+
+def _interrupt(recorder: Recorder, code: str, detail: str) -> None:
+    recorder.record(e.RunInterrupted(code=code, detail=detail))
+    recorder.commit()
+
+
+def _seal(recorder: Recorder, store: Store) -> None:
+    """Close the run for good; the ledger's stream states size and root, seal included, in the same transaction."""
+    state = recorder.state
+    recorder.tick()
+    recorder.record(
+        e.RunSealed(
+            status="failed" if state.abandoned else "completed",
+            outcomes=dict(sorted(state.outcomes.items())),
+            rows=state.rows_read,
+            tokens=state.tokens_made,
+            late_arrivals=state.late_arrivals,
+            size=state.seq,
+            root=recorder.root(),
+        )
+    )
+    closed = e.RunClosed(closed=state.run, status="failed" if state.abandoned else "completed", size=state.seq,
+                         root=recorder.root())
+    recorder.commit([registry.entries(store, [closed], recorder.at)])
+
+
+def receipt(recorder: Recorder, pipeline: str) -> Receipt:
+    """The run as it stands."""
+    state = recorder.state
+    return Receipt(
+        run=state.run,
+        pipeline=pipeline,
+        status=state.status,
+        rows=state.rows_read,
+        tokens=state.tokens_made,
+        outcomes=dict(sorted(state.outcomes.items())),
+        late_arrivals=state.late_arrivals,
+        size=state.seq,
+        root=recorder.root(),
+    )
