@@ -97,7 +97,7 @@ class Change(Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=
     now: str
 
 
-class RunStarted(Event, tag="RunStarted", kw_only=True):
+class RunStarted(Event, tag="RunStarted", frozen=True, kw_only=True):
     """A run begins. `settings` and, when it is too long for a body, `graph_list` are payloads that are never erased."""
 
     pipeline: str
@@ -112,21 +112,21 @@ class RunStarted(Event, tag="RunStarted", kw_only=True):
     graph_list: Commitment | None = None
 
 
-class RunClaimed(Event, tag="RunClaimed", kw_only=True):
+class RunClaimed(Event, tag="RunClaimed", frozen=True, kw_only=True):
     """A process took the writer's epoch: at the start and at each resume."""
 
     process: str
     changes: tuple[Change, ...] = ()
 
 
-class RunInterrupted(Event, tag="RunInterrupted", kw_only=True):
+class RunInterrupted(Event, tag="RunInterrupted", frozen=True, kw_only=True):
     """The run stopped with work open; it can be resumed."""
 
     code: str
     detail: str = ""
 
 
-class RunSealed(Event, tag="RunSealed", kw_only=True):
+class RunSealed(Event, tag="RunSealed", frozen=True, kw_only=True):
     """The run is closed for good. `size` and `root` are the log's before this event."""
 
     status: Literal["completed", "failed"]
@@ -138,7 +138,7 @@ class RunSealed(Event, tag="RunSealed", kw_only=True):
     root: str
 
 
-class TokensAbandoned(Event, tag="TokensAbandoned", kw_only=True):
+class TokensAbandoned(Event, tag="TokensAbandoned", frozen=True, kw_only=True):
     """`abandon` ended these open tokens."""
 
     tokens: tuple[str, ...]
@@ -149,7 +149,7 @@ class TokensAbandoned(Event, tag="TokensAbandoned", kw_only=True):
 # --- the source --------------------------------------------------------------------------------------------------
 
 
-class RowRead(Event, tag="RowRead", kw_only=True):
+class RowRead(Event, tag="RowRead", frozen=True, kw_only=True):
     """A source row became a root token: the root's step 0, completed when `valid`, failed with `code` when not."""
 
     token: str
@@ -162,13 +162,13 @@ class RowRead(Event, tag="RowRead", kw_only=True):
     error: Commitment | None = None
 
 
-class SourceExhausted(Event, tag="SourceExhausted", kw_only=True):
+class SourceExhausted(Event, tag="SourceExhausted", frozen=True, kw_only=True):
     """The source ended after `rows` rows."""
 
     rows: int
 
 
-class SourceFailed(Event, tag="SourceFailed", kw_only=True):
+class SourceFailed(Event, tag="SourceFailed", frozen=True, kw_only=True):
     """The source raised after `position` (the last one read, None when there was none)."""
 
     position: int | None
@@ -179,7 +179,7 @@ class SourceFailed(Event, tag="SourceFailed", kw_only=True):
 # --- steps -------------------------------------------------------------------------------------------------------
 
 
-class StepStarted(Event, tag="StepStarted", kw_only=True):
+class StepStarted(Event, tag="StepStarted", frozen=True, kw_only=True):
     """An attempt is about to begin: written before an outside effect, and before every step after an unclean stop."""
 
     token: str
@@ -189,7 +189,7 @@ class StepStarted(Event, tag="StepStarted", kw_only=True):
     key: str | None = None
 
 
-class StepCompleted(Event, tag="StepCompleted", kw_only=True):
+class StepCompleted(Event, tag="StepCompleted", frozen=True, kw_only=True):
     """An attempt succeeded; the token goes on with `output`."""
 
     token: str
@@ -200,7 +200,7 @@ class StepCompleted(Event, tag="StepCompleted", kw_only=True):
     duration_us: int
 
 
-class StepFailed(Event, tag="StepFailed", kw_only=True):
+class StepFailed(Event, tag="StepFailed", frozen=True, kw_only=True):
     """An attempt failed. With `retry` another follows no earlier than `delay_ms` of run time later."""
 
     token: str
@@ -214,7 +214,7 @@ class StepFailed(Event, tag="StepFailed", kw_only=True):
     duration_us: int
 
 
-class StepAbandoned(Event, tag="StepAbandoned", kw_only=True):
+class StepAbandoned(Event, tag="StepAbandoned", frozen=True, kw_only=True):
     """The process died in this attempt."""
 
     token: str
@@ -223,7 +223,7 @@ class StepAbandoned(Event, tag="StepAbandoned", kw_only=True):
     code: str
 
 
-class CallRecorded(Event, tag="CallRecorded", kw_only=True):
+class CallRecorded(Event, tag="CallRecorded", frozen=True, kw_only=True):
     """One outside call inside an attempt; `call` counts from 0."""
 
     token: str
@@ -237,7 +237,7 @@ class CallRecorded(Event, tag="CallRecorded", kw_only=True):
     latency_us: int
 
 
-class TokenFiltered(Event, tag="TokenFiltered", kw_only=True):
+class TokenFiltered(Event, tag="TokenFiltered", frozen=True, kw_only=True):
     """A 1 to 0 step: the token ended by rule."""
 
     token: str
@@ -250,7 +250,7 @@ class TokenFiltered(Event, tag="TokenFiltered", kw_only=True):
 # --- ways --------------------------------------------------------------------------------------------------------
 
 
-class Routed(Event, tag="Routed", kw_only=True):
+class Routed(Event, tag="Routed", frozen=True, kw_only=True):
     """A gate chose `label`, and with it `edge`."""
 
     token: str
@@ -260,7 +260,7 @@ class Routed(Event, tag="Routed", kw_only=True):
     duration_us: int = 0
 
 
-class TokenForked(Event, tag="TokenForked", kw_only=True):
+class TokenForked(Event, tag="TokenForked", frozen=True, kw_only=True):
     """A gate's fork: the parent ended, one child per branch exists, in this one event."""
 
     token: str
@@ -270,7 +270,7 @@ class TokenForked(Event, tag="TokenForked", kw_only=True):
     duration_us: int = 0
 
 
-class TokenExpanded(Event, tag="TokenExpanded", kw_only=True):
+class TokenExpanded(Event, tag="TokenExpanded", frozen=True, kw_only=True):
     """A 1 to N step: the parent ended, `count` children exist. Long lists of outputs are in `outputs_list`."""
 
     token: str
@@ -283,7 +283,7 @@ class TokenExpanded(Event, tag="TokenExpanded", kw_only=True):
     duration_us: int
 
 
-class Diverted(Event, tag="Diverted", kw_only=True):
+class Diverted(Event, tag="Diverted", frozen=True, kw_only=True):
     """A token left the normal path: along a divert edge `to` a sink, or to `discard` (then there is no edge).
 
     `reason` refers to the payload that the failure, the invalid row or the refusal introduced.
@@ -328,7 +328,7 @@ class GroupFacts(Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fie
     wait_duration_ms: int
 
 
-class BranchArrived(Event, tag="BranchArrived", kw_only=True):
+class BranchArrived(Event, tag="BranchArrived", frozen=True, kw_only=True):
     """A carrier is held at its coalesce."""
 
     token: str
@@ -337,7 +337,7 @@ class BranchArrived(Event, tag="BranchArrived", kw_only=True):
     branch: str
 
 
-class BranchLost(Event, tag="BranchLost", kw_only=True):
+class BranchLost(Event, tag="BranchLost", frozen=True, kw_only=True):
     """A branch will never arrive: `token` was its carrier; what became of it is `cause`, at `node`, with `code`."""
 
     token: str
@@ -349,7 +349,7 @@ class BranchLost(Event, tag="BranchLost", kw_only=True):
     code: str | None = None
 
 
-class BranchArrivedLate(Event, tag="BranchArrivedLate", kw_only=True):
+class BranchArrivedLate(Event, tag="BranchArrivedLate", frozen=True, kw_only=True):
     """A carrier came after its group closed; the token ends `failed`, reason `late_arrival`."""
 
     token: str
@@ -359,7 +359,7 @@ class BranchArrivedLate(Event, tag="BranchArrivedLate", kw_only=True):
     closed_as: Literal["merged", "failed"]
 
 
-class TokensCoalesced(Event, tag="TokensCoalesced", kw_only=True):
+class TokensCoalesced(Event, tag="TokensCoalesced", frozen=True, kw_only=True):
     """A group merged: `consumed` (in order of arrival) ended, `merged` exists and goes on.
 
     `collisions` maps a field to the branches whose values differed, the winner last; the values themselves are the
@@ -377,7 +377,7 @@ class TokensCoalesced(Event, tag="TokensCoalesced", kw_only=True):
     collided: Commitment | None = None
 
 
-class CoalesceFailed(Event, tag="CoalesceFailed", kw_only=True):
+class CoalesceFailed(Event, tag="CoalesceFailed", frozen=True, kw_only=True):
     """A group closed without a merge: each held token (those of `arrival_order`) fails with `reason`."""
 
     coalesce: str
@@ -393,7 +393,7 @@ class CoalesceFailed(Event, tag="CoalesceFailed", kw_only=True):
 # --- batches -----------------------------------------------------------------------------------------------------
 
 
-class TokenBuffered(Event, tag="TokenBuffered", kw_only=True):
+class TokenBuffered(Event, tag="TokenBuffered", frozen=True, kw_only=True):
     """A token became member `ordinal` (from 0) of a batch."""
 
     token: str
@@ -417,7 +417,7 @@ class BatchOutput(Struct, frozen=True, gc=False, array_like=True, forbid_unknown
     parents: Literal["all"] | tuple[int, ...]
 
 
-class BatchFlushed(Event, tag="BatchFlushed", kw_only=True):
+class BatchFlushed(Event, tag="BatchFlushed", frozen=True, kw_only=True):
     """A batch was computed: accepted members are consumed (or go on, in passthrough mode), outputs exist."""
 
     aggregation: str
@@ -431,7 +431,7 @@ class BatchFlushed(Event, tag="BatchFlushed", kw_only=True):
     duration_us: int
 
 
-class BatchFailed(Event, tag="BatchFailed", kw_only=True):
+class BatchFailed(Event, tag="BatchFailed", frozen=True, kw_only=True):
     """A batch could not be computed; with `retry` another attempt follows, otherwise each member leaves by `on_error`."""
 
     aggregation: str
@@ -457,7 +457,7 @@ class Refusal(Struct, frozen=True, gc=False, array_like=True, forbid_unknown_fie
     reason: Commitment | None
 
 
-class SinkWriteIntended(Event, tag="SinkWriteIntended", kw_only=True):
+class SinkWriteIntended(Event, tag="SinkWriteIntended", frozen=True, kw_only=True):
     """These tokens (at most 1 000, in order) are about to be written under `key`, at `offset` of the artifact."""
 
     sink: str
@@ -468,7 +468,7 @@ class SinkWriteIntended(Event, tag="SinkWriteIntended", kw_only=True):
     offset: int | None
 
 
-class SinkWriteConfirmed(Event, tag="SinkWriteConfirmed", kw_only=True):
+class SinkWriteConfirmed(Event, tag="SinkWriteConfirmed", frozen=True, kw_only=True):
     """The write is durable: accepted tokens have their outcome, refused ones are diverted next."""
 
     sink: str
@@ -481,7 +481,7 @@ class SinkWriteConfirmed(Event, tag="SinkWriteConfirmed", kw_only=True):
     duration_us: int
 
 
-class SinkWriteFailed(Event, tag="SinkWriteFailed", kw_only=True):
+class SinkWriteFailed(Event, tag="SinkWriteFailed", frozen=True, kw_only=True):
     """The sink could not be reached or written: its tokens wait for another write."""
 
     sink: str
@@ -493,20 +493,20 @@ class SinkWriteFailed(Event, tag="SinkWriteFailed", kw_only=True):
 # --- the ledger's own stream -------------------------------------------------------------------------------------
 
 
-class LedgerCreated(Event, tag="LedgerCreated", kw_only=True):
+class LedgerCreated(Event, tag="LedgerCreated", frozen=True, kw_only=True):
     """The ledger exists; `ledger` is its random id."""
 
     ledger: str
 
 
-class RunOpened(Event, tag="RunOpened", kw_only=True):
+class RunOpened(Event, tag="RunOpened", frozen=True, kw_only=True):
     """A run's stream exists."""
 
     opened: str
     pipeline: str
 
 
-class RunClosed(Event, tag="RunClosed", kw_only=True):
+class RunClosed(Event, tag="RunClosed", frozen=True, kw_only=True):
     """A run was sealed at `size` and `root`: in the transaction of its `RunSealed`, which they include."""
 
     closed: str
@@ -515,7 +515,7 @@ class RunClosed(Event, tag="RunClosed", kw_only=True):
     root: str
 
 
-class PayloadErased(Event, tag="PayloadErased", kw_only=True):
+class PayloadErased(Event, tag="PayloadErased", frozen=True, kw_only=True):
     """Payloads of a run were removed for good: by whom, why, which."""
 
     erased: str
@@ -524,14 +524,14 @@ class PayloadErased(Event, tag="PayloadErased", kw_only=True):
     why: str
 
 
-class KeyAdded(Event, tag="KeyAdded", kw_only=True):
+class KeyAdded(Event, tag="KeyAdded", frozen=True, kw_only=True):
     """A signing key may sign from here on."""
 
     key: str
     public: str
 
 
-class KeyRetired(Event, tag="KeyRetired", kw_only=True):
+class KeyRetired(Event, tag="KeyRetired", frozen=True, kw_only=True):
     """A signing key must not sign from here on."""
 
     key: str

@@ -34,7 +34,7 @@ def error_label(transform: str) -> str:
 
 
 class CoalesceRule(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
-    """How one coalesce decides: see DESIGN section "Coalesce" in `docs/ARCHITECTURE.md`.
+    """How one coalesce decides: the table in `ledger.coalesce`.
 
     `branches` in declared order with `gate` the fork that makes them, or `gathers` the expanding step whose children
     it collects. `timeout_ms` counts run time from the group's first arrival or loss.

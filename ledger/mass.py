@@ -32,7 +32,7 @@ class Mass:
         self._routeless: frozenset[str] = frozenset()
         self._gathers: dict[str, str] = {}
         self._passthrough: frozenset[str] = frozenset()
-        self._on: dict[type, Callable[[e.Event], None]] = {
+        self._on: dict[type[e.Event], Callable[..., None]] = {
             e.RunStarted: self._started,
             e.RowRead: self._row,
             e.TokenForked: self._forked,
@@ -80,7 +80,7 @@ class Mass:
     def _leaf(self, token: str) -> None:
         self.leaves += self._take(token)
 
-    def _started(self, event: e.RunStarted) -> None:  # type: ignore[override]
+    def _started(self, event: e.RunStarted) -> None:
         graph = event.graph or Graph(nodes=(), edges=())
         self._routeless = frozenset(node.id for node in graph.nodes if node.on_error is None)
         self._gathers = {

@@ -50,7 +50,7 @@ def selected(rule: CoalesceRule, arrived: Mapping[str, object]) -> str:
     """The branch that `select` takes: under `first` the one that arrived. Raises KeyError when it has not arrived."""
     if rule.policy == "first" and len(arrived) == 1:
         return next(iter(arrived))
-    if rule.select_branch not in arrived:
+    if rule.select_branch is None or rule.select_branch not in arrived:
         raise KeyError(rule.select_branch)
     return rule.select_branch
 

@@ -71,9 +71,9 @@ class SqliteStore:
         sql, head = self._connection.exec_driver_sql, part.head
         stream = self._begin(part)
         if part.events:
-            sql(f"INSERT INTO events VALUES ({stream}, ?, ?, ?, ?, ?, ?, ?)", part.events)  # type: ignore[arg-type]
+            sql(f"INSERT INTO events VALUES ({stream}, ?, ?, ?, ?, ?, ?, ?)", part.events)
         if part.payloads:
-            sql(f"INSERT INTO payloads VALUES ({stream}, ?, ?, ?, ?)", part.payloads)  # type: ignore[arg-type]
+            sql(f"INSERT INTO payloads VALUES ({stream}, ?, ?, ?, ?)", part.payloads)
         sql(
             "UPDATE streams SET size = ?, epoch = ?, root = ?, frontier = ?, status = ? WHERE stream = ?",
             (head.size, head.epoch, head.root, head.frontier, head.status, stream),
@@ -179,7 +179,7 @@ class SqliteStore:
             raise _unavailable(error, self.path) from error
 
     def _raw(self) -> sqlite3.Connection:
-        raw = self._connection.connection.dbapi_connection
+        raw: object = self._connection.connection.dbapi_connection
         if not isinstance(raw, sqlite3.Connection):
             raise TypeError("the connection is not SQLite's")
         return raw

@@ -17,7 +17,7 @@ from ledger.fold import batches, groups, run, sinks, steps
 from ledger.fold.moves import evict, refuse
 from ledger.fold.state import Batch, Group, OwedDivert, OwedLoss, State
 
-APPLY: dict[type[e.Event], Callable[[State, object], None]] = {
+APPLY: dict[type[e.Event], Callable[..., None]] = {
     e.RunStarted: run.run_started,
     e.RunClaimed: run.run_claimed,
     e.RunInterrupted: run.run_interrupted,
@@ -47,7 +47,7 @@ APPLY: dict[type[e.Event], Callable[[State, object], None]] = {
     e.SinkWriteIntended: sinks.sink_write_intended,
     e.SinkWriteConfirmed: sinks.sink_write_confirmed,
     e.SinkWriteFailed: sinks.sink_write_failed,
-}  # type: ignore[dict-item]
+}
 
 _SETTLES: dict[type, tuple[type[e.Event], ...]] = {
     OwedDivert: (e.Diverted,),

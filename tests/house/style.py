@@ -69,7 +69,7 @@ def asserts(file: Parsed) -> list[str]:
 
 def keyword_pass_through(file: Parsed) -> list[str]:
     """A `**kwargs` parameter handed on to another call."""
-    found = []
+    found: list[str] = []
     for function in functions(file.tree):
         rest = function.args.kwarg
         if rest is None:
@@ -162,8 +162,10 @@ def _name(node: ast.expr) -> str:
 
 def _module_names(tree: ast.Module) -> Iterator[str]:
     for node in tree.body:
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
-        yield from (target.id for target in targets if isinstance(target, ast.Name))
+        if isinstance(node, ast.Assign):
+            yield from (target.id for target in node.targets if isinstance(target, ast.Name))
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            yield node.target.id
 
 
 def _local_names(function: Function) -> set[str]:

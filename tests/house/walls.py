@@ -26,8 +26,8 @@ OUTSIDE = frozenset({
     "subprocess", "sys", "tempfile", "threading", "time", "urllib", "uuid", "warnings",
 })  # fmt: skip
 CALLS = frozenset({"open", "print", "input", "exec", "eval", "breakpoint"})
-METHODS = frozenset({"now", "utcnow", "today", "read_text", "write_text", "read_bytes", "write_bytes", "mkdir", "unlink",
-                     "rename", "cwd", "getcwd", "getenv"})  # fmt: skip
+METHODS = frozenset({"now", "utcnow", "today", "read_text", "write_text", "read_bytes", "write_bytes", "mkdir",
+                     "unlink", "rename", "cwd", "getcwd", "getenv"})  # fmt: skip
 
 
 class Import(NamedTuple):

@@ -1,0 +1,38 @@
+"""Where the outside world may come in, file by file, and why. Nowhere else.
+
+A file that is not named here is pure: no clock, no randomness, no environment, no I/O, no threads. An entry that is no
+longer needed is a finding too, so the list stays as short as the truth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+
+class Edge(NamedTuple):
+    """What one file may take from outside."""
+
+    uses: frozenset[str]
+    why: str
+
+
+def _edge(uses: str, why: str) -> Edge:
+    return Edge(frozenset(uses.split()), why)
+
+
+EDGES: Mapping[str, Edge] = {
+    "engine/ports.py": _edge(".cwd() os socket time", "the one door for clock, randomness, environment and process"),
+    "engine/feed.py": _edge("threading", "reads the source ahead on a thread, so that timers fire meanwhile"),
+    "ledger/file_lock.py": _edge("fcntl os", "the lock that keeps a second writer out of a ledger file"),
+    "ledger/sqlite_store.py": _edge("sqlalchemy sqlite3", "the embedded store"),
+}
+
+DOORS: Mapping[str, str] = {
+    "counterfoil/": "the doors: terminal, files, processes",
+    "migrations/": "alembic's scripts: the only owner of DDL",
+}
+
+LONG_FILES: Mapping[str, str] = {
+    "ledger/events.py": "the catalogue: every event's shape on one page, no logic to take apart",
+}
