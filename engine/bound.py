@@ -54,3 +54,4 @@ class BoundPipeline:
     steps: Mapping[str, BoundStep]
     gates: Mapping[str, BoundGate]
     sinks: Mapping[str, Sink]
+    open_groups_max: int = 1_000_000

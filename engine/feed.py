@@ -36,8 +36,12 @@ class Feed(Protocol):
         """The next row, or None when none came within the timeout (None: wait for as long as it takes)."""
         ...
 
+    def pause(self, timeout_seconds: float) -> None:
+        """Take nothing for this long, or until `wake`."""
+        ...
+
     def wake(self) -> None:
-        """Make a waiting `take` return None."""
+        """Make a waiting `take` or `pause` return."""
         ...
 
     def close(self) -> None:
@@ -54,6 +58,7 @@ class ThreadFeed:
         self._waiting: deque[SourceRow | Exhausted | Broken] = deque()
         self._some = threading.Event()
         self._room = threading.Event()
+        self._woken = threading.Event()
         self._closed = False
         threading.Thread(target=self._read, name="source", daemon=True).start()
 
@@ -70,8 +75,13 @@ class ThreadFeed:
             self._room.set()
         return waiting.popleft()
 
+    def pause(self, timeout_seconds: float) -> None:
+        """See `Feed`."""
+        self._woken.wait(timeout_seconds)
+
     def wake(self) -> None:
         """See `Feed`."""
+        self._woken.set()
         self._some.set()
 
     def close(self) -> None:

@@ -33,6 +33,7 @@ from ledger.fold.state import Group, OwedDivert, OwedLoss, Stage, Token
 ROWS_PER_COMMIT = 200
 COMMIT_EVERY_MS = 50
 IDLE_SECONDS_MAX = 0.2
+RETRIES_WAITING_MAX = 1000
 
 
 @dataclass(frozen=True)
@@ -81,10 +82,10 @@ class Loop:
                 self._stack.append((token, self._rows.pop(token.id)))
             elif self._commit_is_due():
                 self._flush()
-            elif not self._state.exhausted and self._fault is None:
+            elif self._may_read():
                 self._read()
             elif self._retries:
-                self._feed.take(self._patience())
+                self._feed.pause(self._patience())
             elif self._fault is not None:
                 self._flush()
                 raise self._fault
@@ -108,6 +109,10 @@ class Loop:
                 return
             if isinstance(due, Group):
                 self._close(due, rules.Cause.TIMEOUT)
+
+    def _may_read(self) -> bool:
+        """Whether the source has more, and there is room: rows that wait for a retry are bounded."""
+        return not self._state.exhausted and self._fault is None and len(self._retries) < RETRIES_WAITING_MAX
 
     def _read(self) -> None:
         item = self._feed.take(self._patience())
@@ -189,6 +194,11 @@ class Loop:
         self._rows[token.id] = row
         self._record(event)
         self._settle()
+        if self._state.open_groups > self._pipeline.open_groups_max and self._fault is None:
+            self._fault = RunIncomplete(
+                "LIMIT_EXCEEDED", f"expected at most {self._pipeline.open_groups_max} open groups, found one more",
+                where=f"coalesce {token.node}", next_step="raise limits.open_groups or give the coalesce a timeout, "
+                "then resume the run")
 
     # --- decisions -----------------------------------------------------------------------------------------------
 

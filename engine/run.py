@@ -6,6 +6,8 @@ opened after the claim and closed whatever happens; a stop records `RunInterrupt
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -14,7 +16,7 @@ import msgspec
 from engine.bound import BoundPipeline
 from engine.feed import Feed, ThreadFeed
 from engine.loop import Hooks, Loop
-from engine.plugin_api import SourceIdentity
+from engine.plugin_api import Sink, SourceIdentity
 from engine.ports import Ports
 from engine.recorder import Recorder
 from ledger import events as e
@@ -105,26 +107,60 @@ def _open(recorder: Recorder, store: Store, opening: Opening, ports: Ports) -> N
 def _drive(
     recorder: Recorder, store: Store, name: str, pipeline: BoundPipeline, hooks: Hooks, feed: Feed
 ) -> Receipt:
-    finished = False
-    opened = []
+    """Loop, then seal; a stop and a fault of source or sink leave the run interrupted."""
     try:
-        for sink in pipeline.sinks.values():
-            sink.open(None)
-            opened.append(sink)
-        loop = Loop(pipeline, recorder, feed, hooks)
-        reason = loop.run()
-        finished = reason is None
-        if reason is not None:
-            _interrupt(recorder, "stopped", reason)
+        with _Sinks(pipeline.sinks) as sinks:
+            reason = Loop(pipeline, recorder, feed, hooks).run()
+            if reason is None:
+                sinks.finish()
     except RunIncomplete as fault:
         _interrupt(recorder, fault.code.lower(), fault.where)
         raise
-    finally:
-        for sink in opened:
-            sink.close(finished)
-    if finished:
+    if reason is None:
         _seal(recorder, store)
+    else:
+        _interrupt(recorder, "stopped", reason)
     return receipt(recorder, name)
+
+
+class _Sinks:
+    """Opens every sink, and closes what was opened; a sink that cannot be opened or finished interrupts the run."""
+
+    def __init__(self, sinks: Mapping[str, Sink]) -> None:
+        self._sinks = sinks
+        self._opened: dict[str, Sink] = {}
+
+    def __enter__(self) -> _Sinks:
+        try:
+            for name, sink in self._sinks.items():
+                sink.open(None)
+                self._opened[name] = sink
+        except OSError as error:
+            self.__exit__()
+            raise _sink_fault(name, error) from error
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def finish(self) -> None:
+        """Close each sink with what ends its artifact."""
+        while self._opened:
+            name, sink = self._opened.popitem()
+            try:
+                sink.close(True)
+            except OSError as error:
+                raise _sink_fault(name, error) from error
+
+    def __exit__(self, *_: object) -> None:
+        while self._opened:
+            with suppress(OSError):
+                self._opened.popitem()[1].close(False)
+
+
+def _sink_fault(name: str, error: OSError) -> RunIncomplete:
+    return RunIncomplete("SINK_FAILED", f"{error.strerror or error}", where=f"sink {name}",
+                         next_step="mend the sink, then resume the run")
 
 
 def _interrupt(recorder: Recorder, code: str, detail: str) -> None:

@@ -1,0 +1,74 @@
+"""The floor plan: alembic makes every table, of the log and of the read tables, and nothing else does.
+
+Why two branches: the log and the read tables live apart (on SQLite in files of their own), so each is brought to its
+own head. A revision of the read branch never moves data: read tables that are behind are rebuilt.
+
+Invariants: a database holds one branch; `upgrade` is one transaction, done whole or not at all, and does nothing at the
+head; alembic is imported only when there is something to upgrade.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from sqlalchemy import Connection, create_engine, inspect, text
+from sqlalchemy.pool import NullPool
+
+Branch = Literal["log", "read"]
+
+HEADS: dict[str, str] = {"log": "0001_log", "read": "0001_read"}
+"""The revision that each branch ends at; a test holds it equal to the scripts."""
+
+VERSION_TABLE = "alembic_version"
+
+
+def upgrade(where: str | Connection, branch: Branch) -> None:
+    """Bring a database to the head of `branch`. `where` is a URL, or a connection whose transaction the caller ends."""
+    if isinstance(where, Connection):
+        if current(where) != HEADS[branch]:
+            _run(where, branch)
+        return
+    engine = create_engine(where, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.dialect.name == "sqlite" else "BEGIN")
+        try:
+            upgrade(connection, branch)
+            connection.exec_driver_sql("COMMIT")
+        except BaseException:
+            connection.exec_driver_sql("ROLLBACK")
+            raise
+
+
+def current(where: str | Connection) -> str | None:
+    """The revision a database stands at, or None when no migration has ever run in it."""
+    if isinstance(where, Connection):
+        if not inspect(where).has_table(VERSION_TABLE):
+            return None
+        found: str | None = where.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()
+        return found
+    engine = create_engine(where, poolclass=NullPool)
+    with engine.connect() as connection:
+        return current(connection)
+
+
+def _run(connection: Connection, branch: Branch) -> None:
+    from alembic.config import Config
+    from alembic.runtime.environment import EnvironmentContext
+    from alembic.script import ScriptDirectory
+
+    here = Path(__file__).parent
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", str(here).replace("%", "%%"))
+    config.set_main_option("path_separator", "newline")
+    config.set_main_option("version_locations", str(here / branch / "versions").replace("%", "%%"))
+    script = ScriptDirectory.from_config(config)
+
+    def steps(revision: object, context: object) -> object:
+        return script._upgrade_revs(HEADS[branch], revision)  # type: ignore[arg-type]
+
+    with EnvironmentContext(config, script, fn=steps, destination_rev=HEADS[branch]):
+        script.run_env()
+
+
+__all__ = ["HEADS", "Branch", "current", "upgrade"]

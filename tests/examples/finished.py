@@ -1,0 +1,70 @@
+"""An example, run through the command line in a folder of its own, with what it left there."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from counterfoil.cli import main
+from tests.house.tree import ROOT
+
+
+class Finished(NamedTuple):
+    """What `run` printed, the rows in each sink's file, and the ledger to ask."""
+
+    receipt: Mapping[str, Any]
+    sinks: Mapping[str, list[dict[str, Any]]]
+    ledger: str
+
+    def counts(self) -> dict[str, Any]:
+        """The facts that `expected.json` states."""
+        stated = {key: self.receipt[key] for key in ("rows", "tokens", "outcomes", "late_arrivals")}
+        return {**stated, "sinks": {name: len(rows) for name, rows in self.sinks.items()}}
+
+    def ask(self, *arguments: str) -> dict[str, Any]:
+        """What a command answers about the run."""
+        return _command(*arguments, "--ledger", self.ledger)
+
+
+def expected(name: str) -> dict[str, Any]:
+    """What the example promises."""
+    promised: dict[str, Any] = json.loads((ROOT / "examples" / name / "expected.json").read_text(encoding="utf-8"))
+    return promised
+
+
+def run(name: str, folder: Path) -> Finished:
+    """Run the example in `folder`, which sees the project's `examples` and has an `out` of its own."""
+    (folder / "examples").symlink_to(ROOT / "examples", target_is_directory=True)
+    (folder / "out" / name).mkdir(parents=True)
+    ledger = f"sqlite:///{folder}/out/ledger.db"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        receipt = _command("run", f"examples/{name}/pipeline.yaml", "--run-id", name, "--ledger", ledger)
+    return Finished(receipt, _sinks(name, folder), ledger)
+
+
+def _command(*arguments: str) -> dict[str, Any]:
+    result = CliRunner().invoke(main, [*arguments, "-o", "json"])
+    if result.exit_code != 0:
+        pytest.fail(f"counterfoil {' '.join(arguments)} exited {result.exit_code}: {result.output}")
+    answer: dict[str, Any] = json.loads(result.stdout)
+    return answer
+
+
+def _sinks(name: str, folder: Path) -> dict[str, list[dict[str, Any]]]:
+    pipeline = yaml.safe_load((ROOT / "examples" / name / "pipeline.yaml").read_text(encoding="utf-8"))
+    return {sink: _rows(folder / settings["options"]["path"]) for sink, settings in pipeline["sinks"].items()}
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    with path.open(encoding="utf-8", newline="") as lines:
+        if path.suffix == ".csv":
+            return list(csv.DictReader(lines))
+        return [json.loads(line) for line in lines]
