@@ -6,6 +6,7 @@ weight on to its group; whatever ended in a leaf outcome keeps its weight. At th
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from fractions import Fraction
 
@@ -13,6 +14,9 @@ from ledger import events as e
 from ledger import ids
 from ledger.graph import Graph
 from ledger.laws import Finding
+
+DEATHS_MAX = 3
+"""A step that has seen so many processes die has failed."""
 
 
 class Mass:
@@ -29,6 +33,7 @@ class Mass:
         self._passed_on: dict[str, Fraction] = {}
         self._members: dict[tuple[str, int], list[str]] = {}
         self._writes: dict[int, tuple[str, ...]] = {}
+        self._deaths: Counter[tuple[str, str]] = Counter()
         self._routeless: frozenset[str] = frozenset()
         self._gathers: dict[str, str] = {}
         self._passthrough: frozenset[str] = frozenset()
@@ -43,6 +48,7 @@ class Mass:
             e.BranchArrivedLate: self._leaf_event,
             e.TokenFiltered: self._leaf_event,
             e.StepFailed: self._step_failed,
+            e.StepAbandoned: self._step_abandoned,
             e.Diverted: self._diverted,
             e.TokenBuffered: self._buffered,
             e.BatchFlushed: self._flushed,
@@ -132,6 +138,11 @@ class Mass:
 
     def _step_failed(self, event: e.StepFailed) -> None:
         if not event.retry and event.node in self._routeless:
+            self._leaf(event.token)
+
+    def _step_abandoned(self, event: e.StepAbandoned) -> None:
+        self._deaths[event.token, event.node] += 1
+        if self._deaths[event.token, event.node] == DEATHS_MAX and event.node in self._routeless:
             self._leaf(event.token)
 
     def _diverted(self, event: e.Diverted) -> None:

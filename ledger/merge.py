@@ -34,7 +34,7 @@ class Merged(NamedTuple):
 
 
 def merge(rule: CoalesceRule, rows: Mapping[str, Row], parent: Row | None = None) -> Merged:
-    """Apply the rule's strategy to `rows` (branch to row; ordinals in order for a gather, with the expanded `parent`)."""
+    """Apply the rule's strategy to `rows` (branch to row; ordinal to row for a gather, with the expanded `parent`)."""
     match rule.merge:
         case "union":
             return _union(rule, {branch: rows[branch] for branch in rule.branches if branch in rows})
@@ -43,7 +43,12 @@ def merge(rule: CoalesceRule, rows: Mapping[str, Row], parent: Row | None = None
         case "select":
             return Merged(dict(rows[selected(rule, rows)]), {}, {})
         case "list":
-            return Merged({**(parent or {}), rule.into: list(rows.values())}, {}, {})
+            return Merged({**(parent or {}), rule.into: [rows[branch] for branch in _in_order(rule, rows)]}, {}, {})
+
+
+def _in_order(rule: CoalesceRule, rows: Mapping[str, Row]) -> list[str]:
+    """Ordinals by number, branches as declared: never by arrival."""
+    return [branch for branch in rule.branches if branch in rows] if rule.branches else sorted(rows, key=int)
 
 
 def selected(rule: CoalesceRule, arrived: Mapping[str, object]) -> str:

@@ -28,7 +28,9 @@ class Frontier:
 
     @classmethod
     def unpack(cls, size: int, packed: bytes) -> Frontier:
-        """The frontier that `pack` gave."""
+        """The frontier that `pack` gave. Raises ValueError when the bytes are no whole nodes of a tree of that size."""
+        if len(packed) != HASH_BYTES * size.bit_count():
+            raise ValueError(f"a tree of {size} leaves packs to {HASH_BYTES * size.bit_count()} bytes, not {len(packed)}")
         return cls(size, [packed[start : start + HASH_BYTES] for start in range(0, len(packed), HASH_BYTES)])
 
     def pack(self) -> bytes:

@@ -80,8 +80,9 @@ def _transform(
     named: set[int] = set()
     for output in outputs:
         parents = set(accepted) if output.parents == "all" else set(output.parents)
-        if not parents or not parents <= set(accepted):
-            _bad_parents(state, event, f"parents among the accepted {accepted}")
+        once = output.parents == "all" or len(parents) == len(output.parents)
+        if not once or not parents or not parents <= set(accepted):
+            _bad_parents(state, event, f"parents among the accepted {accepted}, each named once")
         named |= parents
     if outputs:
         key = ids.batch_id(batch.node.id, batch.number)

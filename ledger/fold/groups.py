@@ -175,8 +175,26 @@ def branch_arrived_late(state: State, event: BranchArrivedLate) -> None:
 
 def _owe_resolution(state: State, group: Group, cause: Cause) -> None:
     resolution = resolve(rule_of(group), group.expected, group.arrived, group.lost, cause)
-    if resolution is not None:
-        state.owed.append(OwedResolution(group, resolution))
+    if resolution is None:
+        return
+    for place, owed in enumerate(state.owed):
+        if isinstance(owed, OwedResolution) and owed.group is group:
+            state.owed[place] = OwedResolution(group, resolution)
+            return
+    state.owed.append(OwedResolution(group, resolution))
+
+
+def _forget_losses(state: State, group: Group) -> None:
+    """G2: losses that the closing group has not been told yet are never told; a branch of theirs stays missing."""
+    kept = [owed for owed in state.owed if not (isinstance(owed, OwedLoss) and _group_of(owed) == group.id)]
+    if len(kept) < len(state.owed):
+        state.owed.clear()
+        state.owed.extend(kept)
+
+
+def _group_of(owed: OwedLoss) -> str:
+    frame = owed.frames[-1]
+    return ids.merged_token(frame.token, frame.join or "")
 
 
 def tokens_coalesced(state: State, event: TokensCoalesced) -> None:
@@ -225,6 +243,7 @@ def _close(state: State, event: TokensCoalesced | CoalesceFailed, name: str) -> 
                f"{event.reason if isinstance(event, CoalesceFailed) else ''}".rstrip())
     if state.owed:
         state.owed.popleft()
+        _forget_losses(state, group)
     state.open_groups -= 1
     return group
 

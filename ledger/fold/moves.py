@@ -15,6 +15,7 @@ from ledger.fold.state import Family, Frame, OwedLoss, Stage, State, Token, Via
 from ledger.laws import Finding, LawBroken
 
 INNER_OUTCOMES = frozenset({"forked", "expanded", "coalesced", "consumed_in_batch"})
+_LAW_OF_STAGE = {Stage.HELD: "C2", Stage.BUFFERED: "C7", Stage.WRITING: "R3", Stage.FAILED: "R1"}
 
 
 def refuse(state: State, event: Event, law: str, *, token: str | None = None, expected: str, found: str) -> NoReturn:
@@ -50,7 +51,7 @@ def _misplaced(state: State, event: Event, token_id: str, node: str, ends_as: st
     if token.node != node:
         law = "T4" if node == "source" else "T9"
         refuse(state, event, law, token=token_id, expected=f"the next step at {token.node}", found=what)
-    refuse(state, event, "T2" if token.stage > Stage.STARTED else "T10", token=token_id,
+    refuse(state, event, _LAW_OF_STAGE.get(token.stage, "T10"), token=token_id,
            expected=f"what follows {token.stage.name.lower()}", found=what)
 
 

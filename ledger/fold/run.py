@@ -99,32 +99,32 @@ def source_failed(state: State, event: SourceFailed) -> None:
 
 
 def tokens_abandoned(state: State, event: TokensAbandoned) -> None:
-    """Each named token was open and ends `failed`."""
+    """Each named token stood before a node and ends `failed`; groups, batches and writes are closed by their own events."""
     if event.reason is not None:
         introduce(state, event, event.reason)
     state.abandoned = True
     for token_id in event.tokens:
         known = state.tokens.get(token_id)
-        token = at_node(state, event, token_id, known.node if known else "", ends_as="failed", stages=Stage.FAILED)
+        token = at_node(state, event, token_id, known.node if known else "", ends_as="failed", stages=Stage.STARTED)
         end(state, token, "failed")
         owe_loss(state, token.id, token.family, token.frames, "abandoned", token.node, event.code)
 
 
 def run_sealed(state: State, event: RunSealed) -> None:
     """T1, C2, C7, R3, R5: nothing is open, and the seal's own counts are the log's."""
-    for token in state.tokens.values():
-        if token.outcome is None:
-            refuse(state, event, "T1", token=token.id, expected="a terminal outcome at the seal",
-                   found=f"{token.stage.name.lower()} at {token.node}")
     for group in state.groups.values():
         if group.status == "open":
-            refuse(state, event, "C2", expected="no open group at the seal", found=group.id)
+            refuse(state, event, "C2", token=group.id, expected="no open group at the seal", found=group.id)
     for batch in state.batches.values():
         if batch.status != "closed":
             refuse(state, event, "C7", expected="no open batch at the seal",
                    found=ids.batch_id(batch.node.id, batch.number))
     if state.writes:
         refuse(state, event, "R3", expected="no open sink write at the seal", found=str(sorted(state.writes)))
+    for token in state.tokens.values():
+        if token.outcome is None:
+            refuse(state, event, "T1", token=token.id, expected="a terminal outcome at the seal",
+                   found=f"{token.stage.name.lower()} at {token.node}")
     _check_counts(state, event)
     state.status = event.status
 

@@ -91,7 +91,9 @@ def call_recorded(state: State, event: CallRecorded) -> None:
 def token_filtered(state: State, event: TokenFiltered) -> None:
     """The token ended by rule; its group, if any, is told."""
     token = at_node(state, event, event.token, event.node, ends_as="dropped_by_filter")
-    _check_end_of_attempt(state, event, token, _node_of(state, event, token))
+    if event.node not in state.plan.steps:
+        refuse(state, event, "T9", token=token.id, expected="a transform", found=event.node)
+    _check_end_of_attempt(state, event, token, state.plan.steps[event.node])
     check_input(state, event, token, event.input)
     end(state, token, "dropped_by_filter")
     owe_loss(state, token.id, token.family, token.frames, "filtered", token.node, None)

@@ -1,0 +1,154 @@
+"""What plugins are written against: sources, transforms, sinks, and what they may raise.
+
+Why small: a transform is a typed function from a row to a row; ten lines and one test make one.
+
+    from counterfoil import transform, RowError
+
+    @transform
+    def add_vat(row, *, rate: float = 0.2):
+        if row["net"] < 0:
+            raise RowError("a negative amount")
+        return {**row, "gross": row["net"] * (1 + rate)}
+
+A transform gets a frozen row and returns a row, None (filtered out) or, when its return annotation is `list[...]`, a list
+of rows (it expands). `RowError` is final; `RetryableError` and any `OSError` are tried again; anything else fails the row
+as `plugin_raised`. A class whose instances are callable is bound once per run; its options are the keyword parameters of
+its `__init__`, and its `close`, when it has one, is called at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal, NamedTuple, Protocol, TypeVar
+
+from engine.rows import Row
+
+Plugin = TypeVar("Plugin", bound=Callable[..., object])
+
+Delivery = Literal["transactional", "idempotent", "truncatable", "at_least_once"]
+
+
+class RowError(Exception):
+    """This row is at fault, for good: it leaves by the step's `on_error`. `code` is a short stable word for the tables."""
+
+    def __init__(self, reason: str, code: str = "row_error") -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+class RetryableError(Exception):
+    """It may work later: tried again up to `retry.max_attempts`."""
+
+
+def transform(function: Plugin) -> Plugin:
+    """Mark a function (or a class with `__call__`) as a transform; it changes nothing else about it."""
+    function.__counterfoil_kind__ = "transform"  # type: ignore[attr-defined]
+    return function
+
+
+def effect(function: Plugin) -> Plugin:
+    """Mark a transform that touches the outside world: its intent is on record before it runs."""
+    function.__counterfoil_kind__ = "transform"  # type: ignore[attr-defined]
+    function.__counterfoil_effect__ = True  # type: ignore[attr-defined]
+    return function
+
+
+# --- sources -----------------------------------------------------------------------------------------------------
+
+
+class SourceIdentity(NamedTuple):
+    """What a source reads: enough to tell that it changed since. Unknown size and hash are None; the hash is hex."""
+
+    kind: str
+    path: str
+    size_bytes: int | None
+    sha256: str | None
+
+
+class RowFault(NamedTuple):
+    """Why a source row is invalid: a short stable code, and a text for people (which may quote the row)."""
+
+    code: str
+    text: str
+
+
+class SourceRow(NamedTuple):
+    """One row as read. `position` rises from row to row and is where a resume goes on *after*.
+
+    `row` is a JSON value: an object for a valid row; whatever could be read of an invalid one.
+    """
+
+    position: int
+    row: object
+    fault: RowFault | None
+
+
+class Source(Protocol):
+    """Reads rows in a fixed order."""
+
+    def identity(self) -> SourceIdentity:
+        """What will be read. Raises OSError when it cannot be."""
+        ...
+
+    def rows(self, after: int | None) -> Iterator[SourceRow]:
+        """The rows past position `after` (None: all). Bad rows are yielded with a fault; raising ends the source."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what is held open."""
+        ...
+
+
+# --- sinks -------------------------------------------------------------------------------------------------------
+
+
+class Refusal(NamedTuple):
+    """A row (by its place) that a sink does not take."""
+
+    ordinal: int
+    code: str
+    text: str
+
+
+class Prepared(NamedTuple):
+    """Rows encoded for a sink: `ordinals` are the places of the accepted rows, `refused` the others."""
+
+    content: bytes
+    content_sha256: str
+    ordinals: tuple[int, ...]
+    refused: tuple[Refusal, ...]
+
+
+class Written(NamedTuple):
+    """What a write came to: the artifact as it is now, and what the target itself refused (places within `ordinals`)."""
+
+    uri: str
+    size_bytes: int
+    content_sha256: str
+    refused: tuple[Refusal, ...]
+
+
+class Sink(Protocol):
+    """Takes rows. A row it cannot take is refused; a target that cannot be reached or written raises OSError."""
+
+    delivery: Delivery
+
+    def open(self, offset: int | None) -> None:
+        """Begin. None: a new run (`mode: write` replaces). A number: a resumed one, cut back to that offset."""
+        ...
+
+    def offset(self) -> int | None:
+        """Where the next write begins, for sinks that can be cut back."""
+        ...
+
+    def prepare(self, rows: Sequence[Row]) -> Prepared:
+        """Encode rows. Touches nothing outside."""
+        ...
+
+    def write(self, prepared: Prepared, key: str) -> Written:
+        """Write what was prepared, under an idempotency key; returns when it is durable."""
+        ...
+
+    def close(self, finished: bool) -> None:
+        """End the artifact when the run is `finished`; let go of it in any case."""
+        ...
