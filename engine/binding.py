@@ -1,24 +1,31 @@
-"""From a pipeline file to something that can run: its graph, and its plugins bound and opened.
+"""From a pipeline file to something that can run: its graph, and its plugins bound.
 
-Invariant: everything that can be refused is refused here, before the run has an event.
+Invariant: everything that can be refused is refused by `prepare`, before the run has an event; `bind` makes the plugins,
+which may then hold something open, and nothing is opened at its target before the run has started.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from engine import graph as graphs
 from engine import pipeline_file
 from engine.bound import BoundGate, BoundPipeline, BoundStep, RetryPolicy
 from engine.expressions import compile_expression
 from engine.fingerprints import fingerprints
-from engine.plugins import Catalog, bind
+from engine.plugin_api import Source
+from engine.plugins import Catalog, OptionsInvalid, bind
 from engine.ports import Ports
+from engine.problems import PipelineRefused, Problem
+from engine.redaction import RedactedSource
 from engine.run import Opening
-from ledger import ids
-from ledger.errors import UsageError
+from ledger.errors import RunIncomplete, UsageError
+from ledger.graph import SOURCE
+from ledger.ids import is_run_id
 
 
 @dataclass(frozen=True)
@@ -27,4 +34,87 @@ class Prepared:
 
     file: pipeline_file.PipelineFile
     pipeline: graphs.Pipeline
-    catalog: Catalog
+
+
+def prepare(path: str, ports: Ports, *, strict: bool = False) -> Prepared:
+    """Read a pipeline file and build its graph. Raises `UsageError` and `SettingsInvalid` with what has to be mended."""
+    file = pipeline_file.load(path, ports.environment)
+    return Prepared(file, graphs.build(file, Catalog(), strict=strict))
+
+
+def bound(prepared: Prepared) -> BoundPipeline:
+    """Make the plugins. Raises `SettingsInvalid` when one of them does not take its options."""
+    settings = prepared.file.settings
+    pipeline = prepared.pipeline
+    nodes = {node.id: node for node in pipeline.graph.nodes}
+    retry = RetryPolicy(
+        initial_delay_ms=round(settings.retry.initial_delay_seconds * 1000),
+        max_delay_ms=round(settings.retry.max_delay_seconds * 1000),
+        exponential_base=settings.retry.exponential_base,
+    )
+    made = {node: _made(prepared, node) for node in pipeline.plugins}
+    source: Source = made[SOURCE]
+    if settings.source.redact:
+        source = RedactedSource(source, settings.source.redact)
+    return BoundPipeline(
+        source=source,
+        key_field=settings.source.key,
+        steps={one.name: BoundStep(nodes[one.name], made[one.name], retry) for one in settings.transforms},
+        gates={one.name: BoundGate(nodes[one.name], compile_expression(one.condition), dict(one.routes))
+               for one in settings.gates},
+        sinks={name: made[name] for name in settings.sinks},
+        open_groups_max=settings.limits.open_groups,
+        row_bytes_max=settings.limits.row_bytes,
+        children_max=settings.limits.expand_children,
+        closers=tuple(_closer(made[one.name]) for one in settings.transforms),
+    )
+
+
+def opening(prepared: Prepared, pipeline: BoundPipeline, ports: Ports, run: str | None = None) -> Opening:
+    """What the run will say of itself. Raises `RunIncomplete` (SOURCE_UNREADABLE) when there is nothing to read."""
+    file = prepared.file
+    if run is not None and not is_run_id(run):
+        raise UsageError("RUN_ID_INVALID", f"expected 1 to 128 letters, digits, '.', '_' or '-', found {run!r:.140}",
+                         where="--run-id", next_step="choose another")
+    try:
+        identity = pipeline.source.identity()
+    except OSError as error:
+        raise RunIncomplete("SOURCE_UNREADABLE", f"expected a source that can be read, found {error.strerror or error}",
+                            where=file.where("source", "options"), next_step="mend source.options, then run again"
+                            ) from error
+    return Opening(
+        run=run or default_run_id(file.name, ports),
+        pipeline=file.name,
+        graph=prepared.pipeline.graph,
+        settings_text=file.text,
+        settings_path=str(Path(ports.directory) / file.path),
+        settings_hash=file.settings_hash,
+        secrets=fingerprints(file.secrets, ports),
+        directory=ports.directory,
+        source=identity,
+    )
+
+
+def default_run_id(pipeline: str, ports: Ports) -> str:
+    """`<pipeline>-<UTC time>-<4 hex>`."""
+    now = datetime.fromtimestamp(ports.wall_us() / 1_000_000, tz=UTC)
+    return f"{pipeline}-{now:%Y%m%dT%H%M%SZ}-{ports.random_bytes(2).hex()}"
+
+
+def _made(prepared: Prepared, node: str) -> Any:
+    plugin = prepared.pipeline.plugins[node]
+    try:
+        return bind(plugin, prepared.pipeline.options[node])
+    except OptionsInvalid as invalid:
+        text = "; ".join(str(found["msg"]) for found in invalid.errors)
+        raise PipelineRefused([Problem("PLUGIN_REFUSED", f"{node}: {plugin.origin} did not take its options: {text}",
+                                       prepared.file.where(), "mend its options")]) from invalid
+
+
+def _closer(made: object) -> Callable[[], None]:
+    close = getattr(made, "close", None)
+    return close if callable(close) else _nothing
+
+
+def _nothing() -> None:
+    """A plugin that holds nothing open."""

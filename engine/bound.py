@@ -47,11 +47,18 @@ class BoundGate:
 
 @dataclass(frozen=True)
 class BoundPipeline:
-    """Everything open for one run. `key_field` is the source field by which people name a row."""
+    """Everything open for one run. `key_field` is the source field by which people name a row.
+
+    `row_bytes_max` bounds a row's JSON, `children_max` what one row may expand to; `closers` let go of what the
+    transforms hold open.
+    """
 
     source: Source
     key_field: str | None
     steps: Mapping[str, BoundStep]
     gates: Mapping[str, BoundGate]
     sinks: Mapping[str, Sink]
-    open_groups_max: int = 1_000_000
+    open_groups_max: int = 100_000
+    row_bytes_max: int = 4 * 2**20
+    children_max: int = 10_000
+    closers: tuple[Callable[[], None], ...] = ()

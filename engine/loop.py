@@ -25,8 +25,9 @@ from engine.plugin_api import SourceRow
 from engine.recorder import Recorder
 from engine.rows import FrozenRow, freeze
 from ledger import coalesce as rules
+from ledger import ids
 from ledger.errors import RunIncomplete
-from ledger.events import Event, SinkWriteFailed, SourceExhausted, SourceFailed, StepFailed
+from ledger.events import Event, SinkWriteFailed, SourceExhausted, SourceFailed, StepFailed, TokenExpanded
 from ledger.fold.groups import rule_of
 from ledger.fold.state import Group, OwedDivert, OwedLoss, Stage, Token
 
@@ -58,6 +59,7 @@ class Loop:
         self._rows: dict[str, FrozenRow] = {}
         self._at_sink: dict[str, list[Token]] = {name: [] for name in pipeline.sinks}
         self._retries: list[tuple[int, int, Token]] = []
+        self._limits = steps.Limits(pipeline.row_bytes_max, pipeline.children_max)
         self._fault: RunIncomplete | None = None
         self._rows_since = 0
         self._committed_ms = recorder.active_ms
@@ -120,7 +122,8 @@ class Loop:
             return
         self._tick()
         if isinstance(item, SourceRow):
-            event = sources.read(self._state, item, self._pipeline.key_field, self._recorder)
+            item, encoded = sources.fitted(item, self._pipeline.row_bytes_max)
+            event = sources.read(self._state, item, encoded, self._pipeline.key_field, self._recorder)
             row = freeze(item.row if isinstance(item.row, dict) else {"value": item.row})
             self._rows_since += 1
             self._record(event)
@@ -152,7 +155,9 @@ class Loop:
         step = self._pipeline.steps[token.node]
         called = steps.call(step, row, self._now_ns)
         self._tick()
-        event, rows = steps.attempted(step, token, row, called, self._recorder, self._state.jitter_seed)
+        event, rows = steps.attempted(step, token, row, called, self._recorder, self._state.jitter_seed, self._limits)
+        if type(event) is TokenExpanded:
+            self._keep_parent(token, row)
         if not rows:
             self._rows[token.id] = row
             self._record(event)
@@ -169,6 +174,12 @@ class Loop:
         for child, made in zip(list(self._state.born), rows, strict=True):
             self._place(child, made)
         self._settle()
+
+    def _keep_parent(self, token: Token, row: FrozenRow) -> None:
+        """A gathered expansion's list is merged into the parent's row, so it waits with the group."""
+        join = self._state.plan.gathers.get(token.node)
+        if join is not None:
+            self._rows[ids.merged_token(token.id, join)] = row
 
     def _gate(self, token: Token, row: FrozenRow) -> None:
         event = gates.decide(self._pipeline.gates[token.node], token, row, self._recorder, self._now_ns)
@@ -232,7 +243,8 @@ class Loop:
 
     def _resolve(self, group: Group, resolution: rules.Resolution) -> None:
         held = {token.id: self._rows[token.id] for token in group.arrived.values()}
-        event, row = coalesces.close(group, resolution, held, None, self._recorder.active_ms, self._recorder)
+        parent = self._rows.pop(group.id, None)
+        event, row = coalesces.close(group, resolution, held, parent, self._recorder.active_ms, self._recorder)
         self._record(event)
         if row is not None:
             self._place(self._state.born[0], row)

@@ -79,6 +79,8 @@ def start(store: Store, opening: Opening, pipeline: BoundPipeline, ports: Ports,
     finally:
         feed.close()
         pipeline.source.close()
+        for close in pipeline.closers:
+            close()
 
 
 def _open(recorder: Recorder, store: Store, opening: Opening, ports: Ports) -> None:
@@ -131,16 +133,15 @@ class _Sinks:
         self._opened: dict[str, Sink] = {}
 
     def __enter__(self) -> _Sinks:
-        try:
-            for name, sink in self._sinks.items():
+        for name, sink in self._sinks.items():
+            try:
                 sink.open(None)
-                self._opened[name] = sink
-        except OSError as error:
-            self.__exit__()
-            raise _sink_fault(name, error) from error
-        except BaseException:
-            self.__exit__()
-            raise
+            except BaseException as error:
+                self.__exit__()
+                if isinstance(error, OSError):
+                    raise _sink_fault(name, error) from error
+                raise
+            self._opened[name] = sink
         return self
 
     def finish(self) -> None:

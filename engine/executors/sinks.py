@@ -10,10 +10,11 @@ from engine.plugin_api import Prepared, Sink, Written
 from engine.rows import FrozenRow
 from ledger import events as e
 from ledger.fold import State
-from ledger.fold.sinks import TOKENS_PER_WRITE_MAX
 from ledger.fold.state import Token
 
 ID_BYTES_MAX = 40_000
+TOKENS_PER_WRITE = 500
+"""So many that their refusals, each with its commitment, fit a body too."""
 
 
 class Planned(NamedTuple):
@@ -24,12 +25,12 @@ class Planned(NamedTuple):
 
 
 def chunks(tokens: Sequence[Token]) -> Iterator[list[Token]]:
-    """Split what waits into writes of at most 1 000 tokens whose ids fit a body."""
+    """Split what waits into writes whose ids and refusals fit a body."""
     chunk: list[Token] = []
     size = 0
     for token in tokens:
         size += len(token.id) + 3
-        if chunk and (len(chunk) == TOKENS_PER_WRITE_MAX or size > ID_BYTES_MAX):
+        if chunk and (len(chunk) == TOKENS_PER_WRITE or size > ID_BYTES_MAX):
             yield chunk
             chunk, size = [], len(token.id) + 3
         chunk.append(token)

@@ -20,6 +20,9 @@ from ledger.fold.state import Token
 PLUGIN_RAISED = "plugin_raised"
 BAD_OUTPUT = "bad_output"
 RETRYABLE = "retries_exhausted"
+LIMIT_EXCEEDED = "limit_exceeded"
+CHILDREN_PER_BODY_MAX = 800
+"""How many outputs an expansion's body holds."""
 
 
 class Attempted(NamedTuple):
@@ -35,6 +38,13 @@ class Failure(NamedTuple):
     code: str
     text: str
     retryable: bool = False
+
+
+class Limits(NamedTuple):
+    """What one attempt may make: bytes of a row's JSON, and rows."""
+
+    row_bytes_max: int
+    children_max: int
 
 
 class Called(NamedTuple):
@@ -55,7 +65,9 @@ def call(step: BoundStep, row: FrozenRow, now_ns: Callable[[], int]) -> Called:
     return Called(result, None, (now_ns() - began_ns) // 1000)
 
 
-def attempted(step: BoundStep, token: Token, row: FrozenRow, called: Called, keeper: Keeper, seed: int) -> Attempted:
+def attempted(
+    step: BoundStep, token: Token, row: FrozenRow, called: Called, keeper: Keeper, seed: int, limits: Limits
+) -> Attempted:
     """Say what the attempt came to."""
     result, failure, duration_us = called
     if failure is not None:
@@ -63,27 +75,33 @@ def attempted(step: BoundStep, token: Token, row: FrozenRow, called: Called, kee
     if isinstance(result, dict):
         fault = None if result is row else check_row(result)
         if fault is None:
-            return _completed(step, token, row, result, keeper, duration_us)
+            return _completed(step, token, row, result, keeper, seed, duration_us, limits)
     elif result is None:
         event = TokenFiltered(token=token.id, node=token.node, attempt=token.attempt, input=token.payload,
                               duration_us=duration_us)
         return Attempted(event)
     elif isinstance(result, list) and step.node.expands:
+        if len(result) > min(limits.children_max, CHILDREN_PER_BODY_MAX):
+            text = f"expected at most {min(limits.children_max, CHILDREN_PER_BODY_MAX)} rows, found {len(result)}"
+            return _failed(step, token, Failure(LIMIT_EXCEEDED, text), keeper, seed, duration_us)
         fault = next((text for text in map(check_row, result) if text is not None), None)
         if fault is None:
-            return _expanded(token, result, keeper, duration_us)
+            return _expanded(step, token, result, keeper, seed, duration_us, limits)
     else:
         fault = f"expected a row{', a list of rows' if step.node.expands else ''} or None, found {type(result).__name__}"
     return _failed(step, token, Failure(BAD_OUTPUT, fault), keeper, seed, duration_us)
 
 
 def _completed(
-    step: BoundStep, token: Token, row: FrozenRow, result: dict[str, object], keeper: Keeper, duration_us: int
+    step: BoundStep, token: Token, row: FrozenRow, result: dict[str, object], keeper: Keeper, seed: int,
+    duration_us: int, limits: Limits,
 ) -> Attempted:
     output: Output = token.payload
     out = row
     if result is not row:
         data = encode_row(result)
+        if len(data) > limits.row_bytes_max:
+            return _failed(step, token, _too_long(data, limits), keeper, seed, duration_us)
         if result != row or data != encode_row(row):
             output = keeper.keep(data)
         out = freeze(result)
@@ -92,11 +110,22 @@ def _completed(
     return Attempted(event, (out,))
 
 
-def _expanded(token: Token, rows: list[dict[str, object]], keeper: Keeper, duration_us: int) -> Attempted:
-    outputs = tuple(keeper.keep(encode_row(row)) for row in rows)
+def _expanded(
+    step: BoundStep, token: Token, rows: list[dict[str, object]], keeper: Keeper, seed: int, duration_us: int,
+    limits: Limits,
+) -> Attempted:
+    encoded = [encode_row(row) for row in rows]
+    long = next((data for data in encoded if len(data) > limits.row_bytes_max), None)
+    if long is not None:
+        return _failed(step, token, _too_long(long, limits), keeper, seed, duration_us)
+    outputs = tuple([keeper.keep(data) for data in encoded])
     event = TokenExpanded(token=token.id, node=token.node, attempt=token.attempt, input=token.payload,
                           count=len(rows), outputs=outputs, duration_us=duration_us)
     return Attempted(event, tuple(freeze(row) for row in rows))
+
+
+def _too_long(data: bytes, limits: Limits) -> Failure:
+    return Failure(LIMIT_EXCEEDED, f"expected a row of at most {limits.row_bytes_max} bytes, found {len(data)}")
 
 
 def _failure(error: BaseException) -> Failure:

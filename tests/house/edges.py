@@ -24,6 +24,10 @@ def _edge(uses: str, why: str) -> Edge:
 EDGES: Mapping[str, Edge] = {
     "engine/ports.py": _edge(".cwd() os socket time", "the one door for clock, randomness, environment and process"),
     "engine/feed.py": _edge("threading", "reads the source ahead on a thread, so that timers fire meanwhile"),
+    "engine/expressions.py": _edge("eval() warnings", "makes a function of a checked tree; doubtful text is refused"),
+    "engine/pipeline_yaml.py": _edge("open()", "reads the pipeline file"),
+    "engine/sources/files.py": _edge("open() os", "opens what a source reads; its size and hash"),
+    "engine/sinks/files.py": _edge("fcntl os", "the file behind a sink: lock, cut, write, sync"),
     "ledger/file_lock.py": _edge("fcntl os", "the lock that keeps a second writer out of a ledger file"),
     "ledger/sqlite_store.py": _edge("sqlalchemy sqlite3", "the embedded store"),
 }

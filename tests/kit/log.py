@@ -82,6 +82,15 @@ class Log:
                                              content_hash=HASH, accepted=accepted, refused=tuple(refused),
                                              duration_us=1))
 
+    def interrupt(self) -> Log:
+        """The run stops with work open."""
+        return self.say(e.RunInterrupted(code="STOPPED"))
+
+    def resume(self) -> Log:
+        """Another process carries the run on."""
+        self.epoch += 1
+        return self.say(e.RunClaimed(process="test"))
+
     def exhaust(self) -> Log:
         """The source ended."""
         return self.say(e.SourceExhausted(rows=self.rows))
@@ -149,6 +158,16 @@ def step(token: str, node: str, input_: int, output: e.Output, attempt: int = 1)
     return e.StepCompleted(token=token, node=node, attempt=attempt, input=input_, output=output, duration_us=5)
 
 
+def begun(token: str, node: str, input_: int, attempt: int = 1) -> e.StepStarted:
+    """An attempt that begins."""
+    return e.StepStarted(token=token, node=node, attempt=attempt, input=input_)
+
+
+def died(token: str, node: str, attempt: int) -> e.StepAbandoned:
+    """An attempt in which the process died."""
+    return e.StepAbandoned(token=token, node=node, attempt=attempt, code="process_died")
+
+
 def failed(token: str, node: str, input_: int, error: e.Commitment | None, *, attempt: int = 1, code: str = "bad",
            retry: bool = False) -> e.StepFailed:
     """An attempt that failed."""
@@ -170,6 +189,17 @@ def diverted(token: str, node: str, to: str, *, kind: e.DivertKind = "error", ed
 def routed(token: str, node: str, label: str) -> e.Routed:
     """A gate's choice."""
     return e.Routed(token=token, node=node, label=label, edge=f"{node}:{label}")
+
+
+def forked(token: str, node: str, branches: str | Sequence[str]) -> e.TokenForked:
+    """A gate's fork."""
+    return e.TokenForked(token=token, node=node, label="fork", branches=tuple(branches))
+
+
+def expanded(token: str, node: str, input_: int, *outputs: e.Output) -> e.TokenExpanded:
+    """One token that became as many as there are outputs."""
+    return e.TokenExpanded(token=token, node=node, attempt=1, input=input_, count=len(outputs), outputs=outputs,
+                           duration_us=5)
 
 
 def arrived(token: str, group: str) -> e.BranchArrived:
@@ -216,6 +246,25 @@ def merged(group: str, trigger: e.CoalesceTrigger, known: e.GroupFacts, output: 
 def group_failed(group: str, trigger: e.CoalesceTrigger, reason: str, known: e.GroupFacts) -> e.CoalesceFailed:
     """A group that failed."""
     return e.CoalesceFailed(coalesce=group.rpartition("+")[2], group=group, trigger=trigger, reason=reason, facts=known)
+
+
+def buffered(token: str, ordinal: int, batch: int = 1, aggregation: str = "totals") -> e.TokenBuffered:
+    """A member of a batch."""
+    return e.TokenBuffered(token=token, aggregation=aggregation, batch=batch, ordinal=ordinal)
+
+
+def flushed(members: int, trigger: e.BatchTrigger, *outputs: e.BatchOutput, batch: int = 1, attempt: int = 1,
+            rejected: Sequence[e.RejectedMember] = (), aggregation: str = "totals") -> e.BatchFlushed:
+    """A batch that was computed."""
+    return e.BatchFlushed(aggregation=aggregation, batch=batch, attempt=attempt, trigger=trigger, members=members,
+                          rejected=tuple(rejected), outputs=outputs, duration_us=5)
+
+
+def batch_failed(members: int, trigger: e.BatchTrigger, error: e.Commitment | None, *, batch: int = 1,
+                 attempt: int = 1, retry: bool = False, aggregation: str = "totals") -> e.BatchFailed:
+    """A batch that could not be computed."""
+    return e.BatchFailed(aggregation=aggregation, batch=batch, attempt=attempt, trigger=trigger, members=members,
+                         code="bad_batch", error=error, retry=retry, duration_us=5)
 
 
 def counted(*outcomes: str) -> dict[str, int]:

@@ -1,0 +1,156 @@
+"""The Python API: what the commands do, as functions.
+
+    import counterfoil
+
+    receipt = counterfoil.run("pipeline.yaml", ledger="sqlite:///audit.db")
+    counterfoil.replay(receipt.run, ledger="sqlite:///audit.db").lawful
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from msgspec import Struct
+
+from counterfoil.ledgers import DEFAULT_URL, Ledger
+from engine import binding
+from engine.loop import Hooks
+from engine.pipeline_file import ledger_url
+from engine.ports import Ports, system
+from engine.run import Receipt, start
+from ledger import ids
+from ledger import replay as replaying
+from ledger import verify as verifying
+from ledger.errors import CounterfoilError, UsageError
+from ledger.laws import Finding
+from ledger.replay import Verdict
+from ledger.verify import Completeness, Fault
+from projections import explain as explaining
+from projections.catch_up import Difference
+
+
+class Verified(Struct, kw_only=True, frozen=True):
+    """Four answers about one run, each its own: bytes and guards, laws, read tables, completeness."""
+
+    run: str
+    integrity: list[Fault]
+    lawfulness: list[Finding]
+    projections: list[Difference]
+    completeness: Completeness
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing was found; that it is complete only a receipt can prove."""
+        return not (self.integrity or self.lawfulness or self.projections or self.completeness.status == "failed")
+
+
+def run(
+    file: str,
+    *,
+    run_id: str | None = None,
+    ledger: str | None = None,
+    strict: bool = False,
+    wait: bool = False,
+    stopping: Callable[[], str | None] = lambda: None,
+    progress: Callable[[int], None] = lambda rows: None,
+    ports: Ports | None = None,
+) -> Receipt:
+    """Run a pipeline file to its end, catch the read tables up, and give the receipt.
+
+    `stopping` is asked between rows and gives a reason to stop, or None. Raises `SettingsInvalid`, `UsageError`,
+    `LedgerUnavailable`, and `RunIncomplete` when a source or a sink failed (the run is then interrupted and on record).
+    """
+    ports = ports or system()
+    return run_prepared(binding.prepare(file, ports, strict=strict), run_id=run_id, ledger=ledger, wait=wait,
+                        hooks=Hooks(stopping, progress), ports=ports)
+
+
+def run_prepared(
+    prepared: binding.Prepared, *, run_id: str | None, ledger: str | None, wait: bool, hooks: Hooks, ports: Ports
+) -> Receipt:
+    """The same for a pipeline file that has been prepared."""
+    url = ledger or ports.environment.get("COUNTERFOIL_LEDGER") or ledger_url(prepared.file.settings) or DEFAULT_URL
+    pipeline = binding.bound(prepared)
+    opening = binding.opening(prepared, pipeline, ports, run_id)
+    with Ledger.create(url, wait=wait) as opened:
+        try:
+            receipt = start(opened.store, opening, pipeline, ports, hooks)
+        except CounterfoilError:
+            with suppress(CounterfoilError):
+                opened.catch_up().close()
+            raise
+        opened.catch_up().close()
+        return receipt
+
+
+def replay(run: str, *, ledger: str = DEFAULT_URL, until_seq: int | None = None, until_at: int | None = None,
+           deep: bool = False) -> Verdict:
+    """Fold a run's log and give the verdict: lawful, or the first event that is not."""
+    with Ledger(ledger) as opened:
+        return replaying.replay(opened.store, find_run(opened, run), until_seq=until_seq, until_at=until_at,
+                                deep=deep).verdict
+
+
+def rebuild(*, ledger: str = DEFAULT_URL, run: str | None = None) -> str:
+    """Make the read tables again from the log; gives the path of the generation swapped in."""
+    with Ledger(ledger) as opened:
+        return str(opened.rebuild(find_run(opened, run) if run is not None else None))
+
+
+def explain(run: str, token: str | None = None, *, row: int | None = None, at: int | None = None,
+            ledger: str = DEFAULT_URL) -> dict[str, Any]:
+    """One token's whole story, or a source row's; `at` as it was known at that seq."""
+    if (token is None) == (row is None):
+        raise UsageError("USAGE", "expected a token or a row", where="explain")
+    with Ledger(ledger) as opened:
+        return explain_in(opened, find_run(opened, run), token, row, at)
+
+
+def explain_in(opened: Ledger, run: str, token: str | None, row: int | None, at: int | None) -> dict[str, Any]:
+    """The same in a ledger that is open, for a run that exists."""
+    if at is not None:
+        with opened.as_of(run, at) as tables:
+            return {**_explain(opened, tables, run, token, row), "as_of_seq": at}
+    with opened.catch_up() as tables:
+        return _explain(opened, tables, run, token, row)
+
+
+def _explain(opened: Ledger, tables: Any, run: str, token: str | None, row: int | None) -> dict[str, Any]:
+    if row is not None:
+        return explaining.explain_row(tables, opened.store, run, row)
+    return explaining.explain(tables, opened.store, run, token or "")
+
+
+def verify(run: str, *, ledger: str = DEFAULT_URL, expect: tuple[int, str] | None = None) -> Verified:
+    """Check one run's bytes, guards, laws and read tables; against a receipt (size, root) also that it is all there."""
+    with Ledger(ledger) as opened:
+        return verify_in(opened, find_run(opened, run), expect)
+
+
+def verify_in(opened: Ledger, run: str, expect: tuple[int, str] | None = None) -> Verified:
+    """The same in a ledger that is open, for a run that exists."""
+    store = opened.store
+    integrity = [*verifying.guards(store), *verifying.integrity(store, ids.LEDGER_STREAM), *verifying.integrity(store, run)]
+    lawful = replaying.replay(store, run, deep=True).verdict.findings
+    return Verified(run=run, integrity=integrity, lawfulness=lawful, projections=opened.differences_of(run),
+                    completeness=verifying.completeness(store, run, expect))
+
+
+def find_run(opened: Ledger, name: str) -> str:
+    """The run of that id, or the only one whose id begins so. Raises `UsageError` (RUN_UNKNOWN, RUN_AMBIGUOUS)."""
+    runs = [head.run for head in opened.heads() if head.run != ids.LEDGER_STREAM]
+    if name in runs:
+        return name
+    found = [run for run in runs if name and run.startswith(name)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UsageError("RUN_AMBIGUOUS", f"expected one run, found {len(found)}: {', '.join(found[:5])}", where=name,
+                         next_step="give more of its id")
+    raise UsageError("RUN_UNKNOWN", f"expected a run, found none named {name!r:.140}", where=str(opened.path),
+                     next_step="`counterfoil runs` lists them")
+
+
+__all__ = ["CounterfoilError", "Receipt", "Verdict", "Verified", "explain", "rebuild", "replay", "run", "verify"]

@@ -1,0 +1,34 @@
+"""Options that many commands share, and what they resolve to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from counterfoil.ledgers import DEFAULT_URL, VARIABLE, Ledger
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def ledger_option(function: Command) -> Command:
+    """`--ledger URL`."""
+    return click.option("--ledger", "url", metavar="URL", help=f"The ledger; else ${VARIABLE}, else {DEFAULT_URL}.")(function)
+
+
+def form_option(function: Command) -> Command:
+    """`-o table|json|jsonl`."""
+    return click.option("-o", "--output", "form", type=click.Choice(["table", "json", "jsonl"]), default="table",
+                        show_default=True, help="How to answer.")(function)
+
+
+def debug_option(function: Command) -> Command:
+    """`--debug`, also after the command's name."""
+    return click.option("--debug", is_flag=True, hidden=True, expose_value=False)(function)
+
+
+def open_ledger(url: str | None) -> Ledger:
+    """The ledger to read."""
+    return Ledger(url or os.environ.get(VARIABLE) or DEFAULT_URL)

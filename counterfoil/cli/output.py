@@ -1,0 +1,81 @@
+"""Answers on stdout: as a table for people, as one JSON document, or as one JSON object a line.
+
+Invariant: whatever comes from rows is shown as data: control characters are escaped, so no row can talk to a terminal.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import click
+import msgspec
+
+TABLE, JSON, JSONL = "table", "json", "jsonl"
+CELL_CHARS_MAX = 80
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+_encode = msgspec.json.Encoder().encode
+
+
+def plain(text: str) -> str:
+    """The text with every control, direction and zero-width character escaped."""
+    return _CONTROL.sub(lambda match: match.group().encode("unicode_escape").decode(), text)
+
+
+def say(text: str) -> None:
+    """A line for people on stdout."""
+    click.echo(plain(text))
+
+
+def note(text: str) -> None:
+    """A line for people on stderr."""
+    click.echo(plain(text), err=True)
+
+
+def rows(name: str, found: Iterable[Mapping[str, Any]], form: str, *, complete: bool = True,
+         columns: Sequence[str] | None = None) -> None:
+    """A list of rows: `{"schema", "rows", "complete"}`, one object a line, or a table of `columns`."""
+    if form == JSONL:
+        for row in found:
+            _put(row)
+    elif form == JSON:
+        _put({"schema": f"counterfoil/{name}/1", "rows": list(found), "complete": complete})
+    else:
+        table(list(found), columns)
+        if not complete:
+            note("incomplete: a run has an event that cannot be read; see `counterfoil show`")
+
+
+def answer(name: str, value: Mapping[str, Any], form: str) -> None:
+    """One object as JSON (a table is the command's own affair)."""
+    _put({"schema": f"counterfoil/{name}/1", **value})
+
+
+def table(found: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> None:
+    """Aligned columns; nothing at all says `(none)`."""
+    if not found:
+        click.echo("(none)")
+        return
+    names = list(columns or found[0])
+    cells = [[_cell(row.get(name)) for name in names] for row in found]
+    widths = [max(len(name), *(len(line[n]) for line in cells)) for n, name in enumerate(names)]
+    for line in ([name for name in names], *cells):
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    text = plain(value if isinstance(value, str) else value_text(value))
+    return text if len(text) <= CELL_CHARS_MAX else text[: CELL_CHARS_MAX - 1] + "…"
+
+
+def value_text(value: object) -> str:
+    """A value as one line of JSON."""
+    return _encode(value).decode()
+
+
+def _put(value: Mapping[str, Any]) -> None:
+    click.echo(_encode(value).decode("utf-8"))

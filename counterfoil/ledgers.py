@@ -1,0 +1,176 @@
+"""Ledgers by URL: make a new one, open one to write or to read, and its read tables beside it.
+
+Invariants: a ledger file appears under its name only when it is whole; whoever writes holds its lock; a ledger of another
+schema, or no ledger at all, is said to be that before anything is read.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+
+import migrations
+from engine.ports import system
+from ledger import registry
+from ledger.errors import LedgerUnavailable, UsageError
+from ledger.file_lock import FileLock
+from ledger.sqlite_store import SqliteStore, prepare_file
+from ledger.store import StreamHead
+from projections import catch_up as catching
+from projections.read_tables import ReadTables, remove
+
+DEFAULT_URL = "sqlite:///counterfoil.db"
+VARIABLE = "COUNTERFOIL_LEDGER"
+
+
+class Ledger:
+    """An open ledger: `store` is its log. Use it as a context manager."""
+
+    def __init__(self, url: str = DEFAULT_URL, *, write: bool = False, wait: bool = False) -> None:
+        self.path = path_of(url)
+        if not self.path.exists():
+            raise LedgerUnavailable("LEDGER_MISSING", "expected a ledger, found no file", where=str(self.path),
+                                    next_step="name one with --ledger sqlite:///FILE; `counterfoil run` makes one")
+        self.store = SqliteStore(self.path, write=write, wait=wait)
+        try:
+            self._check_schema()
+        except BaseException:
+            self.store.close()
+            raise
+
+    @classmethod
+    def create(cls, url: str = DEFAULT_URL, *, wait: bool = False) -> Ledger:
+        """Open a ledger to write; make it when there is none."""
+        path = path_of(url)
+        if not path.exists():
+            _make(path, wait=wait)
+        return cls(url, write=True, wait=wait)
+
+    def _check_schema(self) -> None:
+        found = revision(self.path)
+        if found != migrations.HEADS["log"]:
+            raise LedgerUnavailable("LEDGER_SCHEMA", f"expected schema {migrations.HEADS['log']}, found {found or 'none'}",
+                                    where=str(self.path), next_step="run `counterfoil db upgrade`, or a version that "
+                                    "knows this schema")
+
+    def heads(self) -> list[StreamHead]:
+        """Every stream, the ledger's own first."""
+        return self.store.heads()
+
+    def catch_up(self) -> ReadTables:
+        """The read tables at the end of every run, open to read."""
+        return ReadTables(catching.catch_up(self.store, self.path, make_read_tables), write=False)
+
+    def rebuild(self, run: str | None = None) -> Path:
+        """Make the read tables again from zero; gives the generation swapped in."""
+        return catching.rebuild(self.store, self.path, make_read_tables, run)
+
+    def differences(self) -> list[catching.Difference]:
+        """Where the read tables and the log disagree."""
+        return catching.differences(self.store, self.path, make_read_tables)
+
+    def differences_of(self, run: str) -> list[catching.Difference]:
+        """The same of one run."""
+        return [one for one in self.differences() if one.row.get("run_id") == run]
+
+    @contextmanager
+    def as_of(self, run: str, seq: int) -> Iterator[ReadTables]:
+        """Read tables of one run as they stood at `seq`, made for this one question."""
+        head = self.store.head(run)
+        if head is None:
+            raise UsageError("RUN_UNKNOWN", "expected a run", where=run)
+        with tempfile.TemporaryDirectory(prefix="counterfoil-") as directory:
+            path = Path(directory) / "as_of.db"
+            make_read_tables(path)
+            with ReadTables(path, write=True) as tables:
+                catching.project(self.store, head, tables, until=seq)
+                yield tables
+
+    def close(self) -> None:
+        """Let go of the ledger and its lock."""
+        self.store.close()
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def path_of(url: str) -> Path:
+    """The file that a `sqlite:///` URL names. Raises `UsageError` for anything else."""
+    prefix = "sqlite:///"
+    if url.startswith(prefix) and len(url) > len(prefix) and "\0" not in url:
+        return Path(url.removeprefix(prefix))
+    scheme = url.partition(":")[0]
+    if scheme.startswith("postgres"):
+        raise UsageError("LEDGER_UNSUPPORTED", "expected sqlite:///FILE: this version keeps its ledger on SQLite only",
+                         where="--ledger", next_step="name a file")
+    raise UsageError("LEDGER_URL_INVALID", f"expected sqlite:///FILE, found {url!r:.100}", where="--ledger",
+                     next_step="three slashes and a path, e.g. sqlite:///counterfoil.db")
+
+
+def revision(path: Path) -> str | None:
+    """The schema revision that a file stands at, or None."""
+    connection = sqlite3.connect(f"file:{_quoted(path)}?mode=ro", uri=True)
+    try:
+        row = connection.execute(f"SELECT version_num FROM {migrations.VERSION_TABLE}").fetchone()
+    except sqlite3.Error:
+        return None
+    finally:
+        connection.close()
+    return str(row[0]) if row else None
+
+
+def make_read_tables(path: Path) -> None:
+    """An empty file with the read tables in it."""
+    migrations.upgrade(f"sqlite:///{path}", "read")
+
+
+def upgrade(path: Path, *, wait: bool) -> str:
+    """Bring an existing ledger's schema to the head; gives the revision."""
+    lock = FileLock(Path(f"{path}.lock"), wait=wait)
+    try:
+        migrations.upgrade(f"sqlite:///{path}", "log")
+    finally:
+        lock.release()
+    return migrations.HEADS["log"]
+
+
+def _make(path: Path, *, wait: bool) -> None:
+    """Make a whole ledger under another name, then give it its own."""
+    if not path.parent.is_dir():
+        raise LedgerUnavailable("LEDGER_MISSING", "expected a directory for the ledger, found none", where=str(path.parent),
+                                next_step="make the directory, or name another file with --ledger")
+    lock = FileLock(Path(f"{path}.lock"), wait=wait)
+    temporary = path.with_name(f"{path.name}.new")
+    try:
+        if path.exists():
+            return
+        remove(temporary)
+        ports = system()
+        prepare_file(temporary)
+        migrations.upgrade(f"sqlite:///{temporary}", "log")
+        store = SqliteStore(temporary, write=True)
+        try:
+            registry.create(store, ports.random_bytes(16).hex(), ports.wall_us())
+        finally:
+            store.close()
+        os.rename(temporary, path)
+    except (sqlite3.Error, OSError) as error:
+        raise LedgerUnavailable("LEDGER_NOT_MADE", f"expected to make a ledger, found {error}", where=str(path),
+                                next_step="check the directory and its space") from error
+    finally:
+        remove(temporary)
+        with suppress(FileNotFoundError):
+            path.with_name(f"{path.name}.new.lock").unlink()
+        lock.release()
+
+
+def _quoted(path: Path) -> str:
+    return str(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")

@@ -1,0 +1,238 @@
+"""Plugins: found by name, by entry point or as `module:attribute`, their options checked against their own type hints.
+
+Why type hints: a plugin is ten lines; what it accepts is said once, in its signature.
+
+Invariants: a built-in name cannot be taken over; nothing is imported before it is named; the recorded version is that of
+the distribution and the hash of the module's source.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from hashlib import sha256
+from importlib import import_module, metadata
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+
+from engine.schema import RowSchema
+
+GROUP = "counterfoil.plugins"
+DISTRIBUTION = "counterfoil"
+
+Kind = Literal["source", "transform", "sink", "aggregation"]
+
+BUILT_IN: Mapping[tuple[Kind, str], str] = {
+    ("source", "csv"): "engine.sources.csv_file:CsvSource",
+    ("source", "json"): "engine.sources.json_file:JsonSource",
+    ("source", "text"): "engine.sources.text_file:TextSource",
+    ("source", "null"): "engine.sources.null:NullSource",
+    ("transform", "passthrough"): "engine.transforms.passthrough:passthrough",
+    ("transform", "field_mapper"): "engine.transforms.field_mapper:FieldMapper",
+    ("transform", "truncate"): "engine.transforms.truncate:Truncate",
+    ("transform", "keyword_filter"): "engine.transforms.keyword_filter:KeywordFilter",
+    ("transform", "type_coerce"): "engine.transforms.type_coerce:TypeCoerce",
+    ("transform", "value_transform"): "engine.transforms.value_transform:ValueTransform",
+    ("sink", "csv"): "engine.sinks.csv_file:CsvSink",
+    ("sink", "json"): "engine.sinks.json_file:JsonSink",
+}
+
+
+_PREFIX = "option_"
+"""Keeps options from meeting the names that pydantic's models have themselves."""
+
+
+class PluginUnknown(LookupError):
+    """No such plugin: `known` lists the names there are."""
+
+    def __init__(self, kind: Kind, name: str, known: tuple[str, ...]) -> None:
+        super().__init__(f"expected a {kind} plugin, found no {name!r}")
+        self.known = known
+
+
+class PluginBroken(Exception):
+    """The plugin is named, and cannot be imported or is not what its place needs."""
+
+
+class OptionsInvalid(ValueError):
+    """The options do not fit the plugin: `errors` are pydantic's, or one text that the plugin itself raised."""
+
+    def __init__(self, errors: tuple[Mapping[str, Any], ...], model: type[BaseModel]) -> None:
+        super().__init__(str(errors))
+        self.errors = errors
+        self.model = model
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """One plugin: `target` is the function or class, `origin` where it was found."""
+
+    name: str
+    kind: Kind
+    target: Callable[..., Any]
+    origin: str
+    version: str
+    code_hash: str
+    expands: bool
+    effect: bool
+    options: type[BaseModel]
+
+
+class Catalog:
+    """What can be named here."""
+
+    def find(self, kind: Kind, name: str) -> Plugin:
+        """The plugin of that kind and name. Raises `PluginUnknown` or `PluginBroken`."""
+        place = BUILT_IN.get((kind, name))
+        if place is not None:
+            return _described(kind, name, _load(place), "built in", _version(DISTRIBUTION))
+        if ":" in name:
+            return _described(kind, name, _load(name), name, _version_of_module(name))
+        for entry in metadata.entry_points(group=GROUP, name=name):
+            target = _imported(entry.load, entry.value)
+            if kind_of(target) == kind:
+                version = entry.dist.version if entry.dist else ""
+                return _described(kind, name, target, entry.value, version)
+        raise PluginUnknown(kind, name, tuple(sorted(known for of, known in self.names() if of == kind)))
+
+    def names(self) -> list[tuple[Kind, str]]:
+        """(kind, name) of every plugin that has a name here; entry points that do not load are left out."""
+        found = list(BUILT_IN)
+        for entry in metadata.entry_points(group=GROUP):
+            try:
+                found.append((kind_of(_imported(entry.load, entry.value)), entry.name))
+            except PluginBroken:
+                continue
+        return sorted(set(found))
+
+
+def kind_of(target: object) -> Kind:
+    """What a plugin is, by its shape."""
+    marked = getattr(target, "__counterfoil_kind__", None)
+    if marked is not None:
+        return marked  # type: ignore[no-any-return]
+    if hasattr(target, "rows") and hasattr(target, "identity"):
+        return "source"
+    if hasattr(target, "prepare") and hasattr(target, "write"):
+        return "sink"
+    return "transform"
+
+
+def check_options(plugin: Plugin, options: Mapping[str, object]) -> dict[str, object]:
+    """The options as the plugin takes them. Raises `OptionsInvalid`."""
+    try:
+        checked = plugin.options.model_validate(options)
+    except ValidationError as error:
+        raise OptionsInvalid(tuple(error.errors()), plugin.options) from None
+    return {name.removeprefix(_PREFIX): getattr(checked, name) for name in checked.model_fields_set}
+
+
+def bind(plugin: Plugin, options: Mapping[str, object]) -> Any:
+    """The plugin ready for use: a class's instance, or the function with its options filled in. Raises `OptionsInvalid`."""
+    checked = check_options(plugin, options)
+    try:
+        if inspect.isclass(plugin.target):
+            return plugin.target(**checked)
+        return partial(plugin.target, **checked) if checked else plugin.target
+    except ValueError as error:
+        raise OptionsInvalid(({"type": "value_error", "loc": (), "msg": str(error), "input": None},),
+                             plugin.options) from None
+
+
+def _load(place: str) -> Callable[..., Any]:
+    module, _, attribute = place.partition(":")
+    return _imported(lambda: getattr(import_module(module), attribute), place)
+
+
+def _imported(load: Callable[[], Any], place: str) -> Callable[..., Any]:
+    """Whatever importing other people's code raises is one error of ours."""
+    try:
+        target: Callable[..., Any] = load()
+    except Exception as error:
+        raise PluginBroken(f"expected to import {place}, found {type(error).__name__}: {error}") from error
+    if not callable(target):
+        raise PluginBroken(f"expected a function or a class at {place}, found {type(target).__name__}")
+    return target
+
+
+def _described(kind: Kind, name: str, target: Callable[..., Any], origin: str, version: str) -> Plugin:
+    found = kind_of(target)
+    if found != kind:
+        raise PluginBroken(f"expected a {kind} plugin at {origin}, found a {found}")
+    return Plugin(name, kind, target, origin, version, _code_hash(target), kind == "transform" and _expands(target),
+                  bool(getattr(target, "__counterfoil_effect__", False)), _options_of(target))
+
+
+def _code_hash(target: object) -> str:
+    try:
+        source = inspect.getsource(inspect.getmodule(target) or target)  # type: ignore[arg-type]
+    except (OSError, TypeError):
+        return ""
+    return sha256(source.encode()).hexdigest()
+
+
+def _version(distribution: str) -> str:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _version_of_module(place: str) -> str:
+    top = place.partition(":")[0].partition(".")[0]
+    names = metadata.packages_distributions().get(top, [])
+    return _version(names[0]) if names else ""
+
+
+def _called(target: Callable[..., Any]) -> Callable[..., Any]:
+    """What is called with a row: the function itself, or the class's `__call__`."""
+    return target.__call__ if inspect.isclass(target) else target
+
+
+def _expands(target: Callable[..., Any]) -> bool:
+    """Whether the return annotation declares a list of rows."""
+    function = _called(target)
+    annotation = getattr(function, "__annotations__", {}).get("return")
+    try:
+        annotation = get_type_hints(function).get("return")
+    except (NameError, TypeError, AttributeError):
+        if isinstance(annotation, str):
+            return annotation.startswith(("list[", "List[")) or annotation == "list"
+    return _is_list(annotation)
+
+
+def _is_list(annotation: object) -> bool:
+    if get_origin(annotation) in (Union, UnionType):
+        return any(_is_list(argument) for argument in get_args(annotation))
+    return annotation is list or get_origin(annotation) is list
+
+
+def _options_of(target: Callable[..., Any]) -> type[BaseModel]:
+    """A model of the keyword parameters: those of `__init__`, or all but the row of a function."""
+    function: Any = target.__init__ if inspect.isclass(target) else target
+    try:
+        hints = get_type_hints(function)
+    except (NameError, TypeError, AttributeError) as error:
+        raise PluginBroken(f"expected type hints that can be read, found {error}") from error
+    fields: dict[str, Any] = {}
+    for parameter in list(inspect.signature(function).parameters.values())[1:]:
+        if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
+            continue
+        default = ... if parameter.default is parameter.empty else parameter.default
+        fields[_PREFIX + parameter.name] = (hints.get(parameter.name, Any), Field(default, alias=parameter.name))
+    config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, strict=False, protected_namespaces=())
+    return create_model("Options", __config__=config, **fields)
+
+
+def schema_of(declared: object) -> RowSchema:
+    """The `schema` option of a source or sink. Raises ValueError saying what was expected."""
+    if not isinstance(declared, dict) or set(declared) - {"mode", "fields"}:
+        raise ValueError("expected schema with mode and fields")
+    mode, fields = declared.get("mode", "observed"), declared.get("fields", [])
+    if not isinstance(mode, str) or not isinstance(fields, list) or any(not isinstance(one, str) for one in fields):
+        raise ValueError("expected schema.mode as a text and schema.fields as a list of 'name: type'")
+    return RowSchema.parse(mode, fields)

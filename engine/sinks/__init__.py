@@ -1,0 +1,1 @@
+"""Built-in sinks: files that can be cut back."""

@@ -1,0 +1,186 @@
+"""The file behind a sink: append-only, locked, cut back on resume, durable before anything is confirmed.
+
+Why one place: what a crash leaves behind is decided here, whatever the rows look like.
+
+Invariants:
+- From `open` to `close` an exclusive lock on the file itself keeps every other writer out, also before it is cut.
+- `append` returns when the bytes are on disk; the directory entry was put there by `open`.
+- After an error nothing more is written on the same handle: what the disk holds is then unknown, and a resume cuts it.
+- `size` and `sha256` are those of the whole file.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+from hashlib import sha256
+from pathlib import Path
+from typing import Literal
+
+from engine.plugin_api import Prepared, Refusal, Written
+
+FileMode = Literal["write", "append"]
+
+_BLOCK_BYTES = 1024 * 1024
+
+
+class ArtifactFile:
+    """One file that grows at its end."""
+
+    def __init__(self, path: str, mode: FileMode) -> None:
+        self._path = path
+        self._mode = mode
+        self._descriptor: int | None = None
+        self._broken = False
+        self._hash = sha256()
+        self.size = 0
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the whole file, lower-case hex."""
+        return self._hash.hexdigest()
+
+    def open(self, offset: int | None) -> None:
+        """Lock the file and bring it to its beginning for this run. Raises OSError.
+
+        `offset` None is a new run: mode `write` empties the file, mode `append` keeps it. A number cuts the file there.
+        """
+        made = _make_directories(Path(self._path).parent)
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            self._lock(descriptor)
+            self._cut(descriptor, offset)
+            for directory in made:
+                _sync_directory(directory)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        self._descriptor = descriptor
+        self._broken = False
+
+    def read(self, start: int, size: int) -> bytes:
+        """Up to `size` bytes from `start`. Raises OSError."""
+        return os.pread(self._opened(), size, start)
+
+    def append(self, content: bytes) -> None:
+        """Write at the end; returns when it is durable. Raises OSError, after which the file takes no more."""
+        if self._broken:
+            raise OSError(errno.EIO, "expected a file that can be written, found one that failed before", self._path)
+        descriptor = self._opened()
+        if not content:
+            return
+        self._broken = True
+        left = memoryview(content)
+        at = self.size
+        while left:
+            count = os.pwrite(descriptor, left, at)
+            at += count
+            left = left[count:]
+        os.fsync(descriptor)
+        self._broken = False
+        self.size = at
+        self._hash.update(content)
+
+    def write(self, prepared: Prepared) -> Written:
+        """Append what was prepared. Raises OSError."""
+        self.append(prepared.content)
+        return Written(self._path, self.size, prepared.content_sha256, ())
+
+    def close(self) -> None:
+        """Let go of the file and its lock."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+    def _opened(self) -> int:
+        if self._descriptor is None:
+            raise OSError(errno.EBADF, "expected an open file, found it closed", self._path)
+        return self._descriptor
+
+    def _lock(self, descriptor: int) -> None:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "expected a regular file, found something else", self._path)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            text = "expected to be the only writer, found another that holds the file"
+            raise OSError(errno.EBUSY, text, self._path) from None
+
+    def _cut(self, descriptor: int, offset: int | None) -> None:
+        """Bring the file to its length, on disk too, and hash what stays."""
+        found = os.fstat(descriptor).st_size
+        if offset is None:
+            offset = found if self._mode == "append" else 0
+        if found < offset:
+            text = f"expected at least the {offset} bytes that were confirmed, found {found}"
+            raise OSError(errno.EIO, text, self._path)
+        if found > offset:
+            os.ftruncate(descriptor, offset)
+        os.fsync(descriptor)
+        self._hash = sha256()
+        for start in range(0, offset, _BLOCK_BYTES):
+            self._hash.update(os.pread(descriptor, min(_BLOCK_BYTES, offset - start), start))
+        self.size = offset
+
+
+def prepared(content: bytes, count: int, refused: list[Refusal]) -> Prepared:
+    """What `prepare` gives for `count` rows of which `refused` are not taken."""
+    out = {refusal.ordinal for refusal in refused}
+    ordinals = tuple([ordinal for ordinal in range(count) if ordinal not in out])
+    return Prepared(content, sha256(content).hexdigest(), ordinals, tuple(refused))
+
+
+class Script:
+    """How text becomes the file's bytes: the encoding, with its byte order mark only where the file begins."""
+
+    def __init__(self, encoding: str) -> None:
+        """Raises ValueError when there is no such encoding."""
+        try:
+            self._mark = "".encode(encoding)
+        except LookupError:
+            raise ValueError(f"expected the name of a text encoding, found {encoding!r}") from None
+        self.encoding = encoding
+        self.takes_everything = encoding.lower().replace("_", "-").startswith(("utf-8", "utf8", "utf-16", "utf-32"))
+        self.newline = self.encode("\n")
+
+    def encode(self, text: str, *, begins: bool = False) -> bytes:
+        """The text's bytes; `begins` where it is the file's first. Raises UnicodeEncodeError."""
+        data = text.encode(self.encoding)
+        return data if begins else data[len(self._mark):]
+
+    def refusal(self, ordinal: int, text: str) -> Refusal | None:
+        """Why the row at this place cannot be written, if it cannot."""
+        if self.takes_everything:
+            return None
+        try:
+            text.encode(self.encoding)
+        except UnicodeEncodeError as error:
+            found = f"U+{ord(text[error.start]):04X}"
+            return Refusal(ordinal, "encoding", f"expected characters that {self.encoding} has, found {found}")
+        return None
+
+
+def lacks_line_end(file: ArtifactFile, newline: bytes) -> bool:
+    """Whether the file ends in the middle of a line, so that what is appended must begin with a new one."""
+    return file.size > 0 and file.read(max(0, file.size - len(newline)), len(newline)) != newline
+
+
+def _make_directories(directory: Path) -> list[Path]:
+    """Make what is missing; gives the directories whose entries must be brought to disk, the file's own one first."""
+    changed = [directory]
+    missing = directory
+    while not missing.exists():
+        missing = missing.parent
+        changed.append(missing)
+    os.makedirs(directory, exist_ok=True)
+    return changed
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,1 @@
+"""Built-in sources: files of several kinds, and none."""

@@ -1,0 +1,105 @@
+"""The plain questions: which runs there are, how one stands, its tokens, what is waiting in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from ledger.store import Store
+from projections.read_tables import ReadTables
+
+Answer = dict[str, Any]
+
+
+def runs(tables: ReadTables) -> list[Answer]:
+    """Every run, the first started first."""
+    return tables.records("SELECT * FROM runs ORDER BY started_at, run_id")
+
+
+def show(tables: ReadTables, run: str) -> Answer:
+    """One run: its row, what became of its tokens, its joins, its sinks, its violations."""
+    row = tables.records("SELECT * FROM runs WHERE run_id = ?", (run,))[0]
+    return {
+        "run": run,
+        **row,
+        "complete": row["unreadable_from_seq"] is None,
+        "outcomes": fates(tables, run),
+        "open_tokens": tables.select("SELECT count(*) FROM tokens t LEFT JOIN token_outcomes o ON o.run_id = t.run_id AND "
+                                     "o.token_id = t.token_id WHERE t.run_id = ? AND o.outcome IS NULL", (run,))[0][0],
+        "coalesces": tables.records(
+            "SELECT coalesce, status, trigger, failure_reason, count(*) AS groups FROM coalesce_groups WHERE run_id = ? "
+            "GROUP BY coalesce, status, trigger, failure_reason ORDER BY coalesce, groups DESC, trigger", (run,)),
+        "sinks": tables.records(
+            "SELECT sink, count(*) AS writes, sum(json_array_length(tokens)) AS tokens, max(uri) AS uri, "
+            "max(size_bytes) AS size_bytes FROM sink_writes WHERE run_id = ? AND status = 'confirmed' GROUP BY sink "
+            "ORDER BY sink", (run,)),
+        "violations": tables.records("SELECT * FROM violations WHERE run_id = ? ORDER BY seq", (run,)),
+    }
+
+
+def fates(tables: ReadTables, run: str) -> list[Answer]:
+    """How many tokens came to each outcome, by sink."""
+    return tables.records(
+        "SELECT outcome, sink_name, count(*) AS tokens FROM token_outcomes WHERE run_id = ? GROUP BY outcome, sink_name "
+        "ORDER BY outcome, sink_name", (run,))
+
+
+def tokens(tables: ReadTables, run: str, outcome: str | None = None, node: str | None = None) -> Iterator[Answer]:
+    """Tokens with their outcomes, in the order of their birth; only those that ended so, or that were at `node`.
+
+    `outcome` may be `open` for tokens that have none yet.
+    """
+    conditions, values = ["t.run_id = ?"], [run]
+    if outcome == "open":
+        conditions.append("o.outcome IS NULL")
+    elif outcome is not None:
+        conditions.append("o.outcome = ?")
+        values.append(outcome)
+    if node is not None:
+        conditions.append("EXISTS (SELECT 1 FROM node_states s WHERE s.run_id = t.run_id AND s.token_id = t.token_id AND "
+                          "s.node_id = ?)")
+        values.append(node)
+    return tables.stream(
+        "SELECT t.run_id, t.token_id, t.row_index, t.branch_name, o.outcome, o.sink_name, o.join_group_id, o.reason, "
+        "t.seq AS born_seq, o.seq AS ended_seq FROM tokens t LEFT JOIN token_outcomes o ON o.run_id = t.run_id AND "
+        f"o.token_id = t.token_id WHERE {' AND '.join(conditions)} ORDER BY t.seq, t.token_id", values)
+
+
+def pending(tables: ReadTables, store: Store, run: str) -> list[Answer]:
+    """What is waiting for what, since when (D8): open groups, batches, intents, attempts."""
+    waiting = [_group(row) for row in tables.records(
+        "SELECT * FROM coalesce_groups WHERE run_id = ? AND status = 'open' ORDER BY opened_seq", (run,))]
+    waiting += [{"kind": "batch", "what": row["batch_id"], "node": row["aggregation"], "waits_for": "its trigger",
+                 "has": row["size"], "since_seq": row["opened_seq"]} for row in tables.records(
+        "SELECT * FROM batches WHERE run_id = ? AND status = 'open' ORDER BY opened_seq", (run,))]
+    waiting += [{"kind": "sink_write", "what": row["write_id"], "node": row["sink"], "waits_for": "its confirmation",
+                 "has": len(msgspec.json.decode(row["tokens"])), "since_seq": row["seq"]} for row in tables.records(
+        "SELECT * FROM sink_writes WHERE run_id = ? AND status = 'intended' ORDER BY seq", (run,))]
+    waiting += [{"kind": "token", "what": row["token_id"], "node": row["node_id"], "waits_for": "its next step", "has": None,
+                 "since_seq": row["seq"]} for row in tables.records(_UNPLACED, (run, run))]
+    return [{"run_id": run, **one, "since": _at(store, run, one["since_seq"])} for one in waiting]
+
+
+_UNPLACED = (
+    "SELECT t.token_id, t.seq, (SELECT s.node_id FROM node_states s WHERE s.run_id = t.run_id AND s.token_id = t.token_id "
+    "ORDER BY s.opened_seq DESC LIMIT 1) AS node_id FROM tokens t LEFT JOIN token_outcomes o ON o.run_id = t.run_id AND "
+    "o.token_id = t.token_id WHERE t.run_id = ? AND o.outcome IS NULL AND NOT EXISTS (SELECT 1 FROM node_states s WHERE "
+    "s.run_id = ? AND s.token_id = t.token_id AND s.status = 'open') ORDER BY t.seq, t.token_id"
+)
+"""Tokens that have no outcome and stand before a node: to be retried, or interrupted there."""
+
+
+def _group(row: Answer) -> Answer:
+    arrived, missing = (msgspec.json.decode(row[name]) for name in ("branches_arrived", "branches_missing"))
+    lost = msgspec.json.decode(row["branches_lost"])
+    return {"kind": "coalesce_group", "what": row["group_id"], "node": row["coalesce"], "waits_for": missing,
+            "has": arrived, "lost": lost, "policy": row["policy"], "since_seq": row["opened_seq"]}
+
+
+def _at(store: Store, run: str, seq: int) -> str | None:
+    for stored in store.read(run, after=seq - 1, until=seq):
+        return datetime.fromtimestamp(stored.at / 1_000_000, tz=UTC).isoformat().replace("+00:00", "Z")
+    return None

@@ -1,0 +1,191 @@
+"""Catch the read tables up with the log, or make them again from zero: one definition serves both.
+
+Invariants: whoever writes read tables holds the lock `<ledger>.read.lock`; a stale projector (its fingerprint differs), or
+tables that are ahead of the log, are made again whole; an event that cannot be read or breaks a law stops its own run
+only, with `unreadable_from_seq` set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ledger import ids, reader
+from ledger.codec import Undecodable
+from ledger.events import Event
+from ledger.file_lock import FileLock
+from ledger.fold import State, apply
+from ledger.laws import Finding, LawBroken
+from ledger.store import Store, StreamHead
+from projections.projector import FINGERPRINT, NAME, RunProjector
+from projections.read_tables import ReadTables, generation, remove, swap_in
+from projections.views import TOLD
+
+EVENTS_PER_BATCH = 10_000
+DIFFERENCES_MAX = 20
+
+MakeTables = Callable[[Path], None]
+"""Makes an empty file with the read tables in it: the migrations' part, which the doors hand in."""
+
+
+class Difference(NamedTuple):
+    """A row that only the tables (`here`) or only a fresh projection of the log (`there`) has."""
+
+    table: str
+    side: str
+    row: dict[str, Any]
+
+
+def catch_up(store: Store, ledger: Path, make: MakeTables) -> Path:
+    """Bring the read tables to the end of every run; gives the generation to read."""
+    with _locked(ledger):
+        path = generation(ledger)
+        if path is not None and not _is_stale(path, store):
+            with ReadTables(path, write=True) as tables:
+                places = tables.places()
+                for head in _runs(store):
+                    place = places.get(head.run, ("", 0))[1]
+                    if place < head.size and not _is_stuck(tables, head.run):
+                        project(store, head, tables, after=place)
+            return path
+        return _fill(store, ledger, make, None)
+
+
+def rebuild(store: Store, ledger: Path, make: MakeTables, run: str | None = None) -> Path:
+    """Make the read tables again from zero (of one run: beside the others as they are) and swap them in whole."""
+    with _locked(ledger):
+        return _fill(store, ledger, make, run)
+
+
+def differences(store: Store, ledger: Path, make: MakeTables) -> list[Difference]:
+    """What the tables say and the log does not, and the other way round; the tables stay as they are."""
+    with _locked(ledger):
+        path = generation(ledger)
+        if path is None:
+            return []
+        fresh = _temporary(ledger)
+        try:
+            _project_all(store, fresh, make, _runs(store), stop=_places(path))
+            with ReadTables(path, write=False) as tables:
+                return [Difference(*found) for found in tables.differences(fresh, TOLD, DIFFERENCES_MAX)]
+        finally:
+            remove(fresh)
+
+
+def is_current(store: Store, path: Path) -> bool:
+    """Whether the tables stand at the end of every run, made by this projector."""
+    return not _is_stale(path, store) and all(_places(path).get(head.run) == head.size for head in _runs(store))
+
+
+def project(store: Store, head: StreamHead, tables: ReadTables, *, after: int = 0, until: int | None = None) -> None:
+    """Project one run's events with `after < seq <= until`; the ones before are folded again, and make no rows."""
+    projector, state = RunProjector(head.run), State(head.run)
+    with tables.transaction():
+        key = tables.key_of(head.run)
+    finding = None
+    last = head.size if until is None else min(until, head.size)
+    try:
+        for event in _events(store, head.run, last):
+            apply(state, event)
+            projector.event(state, event)
+            if event.seq == after:
+                projector.forget()
+            elif event.seq % EVENTS_PER_BATCH == 0 and event.seq > after:
+                _store(store, tables, key, projector, state, head)
+    except LawBroken as broken:
+        finding = broken.finding
+    except Undecodable as unreadable:
+        finding = Finding(law="L5", run=head.run, seq=unreadable.seq, token=None, expected="an event that decodes",
+                          found=unreadable.found)
+    if finding is not None:
+        projector.stopped(finding)
+    _store(store, tables, key, projector, state, head)
+
+
+def _events(store: Store, run: str, last: int) -> Iterator[Event]:
+    return (event for _, event in reader.events(store, run, until=last))
+
+
+def _store(store: Store, tables: ReadTables, key: int, projector: RunProjector, state: State, head: StreamHead) -> None:
+    numbers = projector.output.numbers()
+    projector.output.fill(store.payloads(state.run, numbers) if numbers else {})
+    rows = projector.hand_over(state)
+    if state.seq == head.size:
+        projector.run[10] = head.root
+    with tables.transaction():
+        tables.put(key, rows)
+        tables.put_run(key, projector.run)
+        tables.put_place(key, NAME, FINGERPRINT, state.seq)
+
+
+def _fill(store: Store, ledger: Path, make: MakeTables, run: str | None) -> Path:
+    fresh = _temporary(ledger)
+    heads = [head for head in _runs(store) if run is None or head.run == run]
+    try:
+        current = generation(ledger) if run is not None else None
+        if current is not None and run is not None and not _is_stale(current, store):
+            with ReadTables(current, write=False) as tables:
+                tables.copy_to(fresh)
+            with ReadTables(fresh, write=True) as tables, tables.transaction():
+                tables.forget(run)
+            _project_all(store, fresh, None, heads)
+        else:
+            _project_all(store, fresh, make, list(_runs(store)))
+        return swap_in(fresh, ledger)
+    finally:
+        remove(fresh)
+
+
+def _project_all(store: Store, path: Path, make: MakeTables | None, heads: Sequence[StreamHead] | Iterator[StreamHead],
+                 stop: dict[str, int] | None = None) -> None:
+    if make is not None:
+        make(path)
+    with ReadTables(path, write=True) as tables:
+        tables.hurry()
+        for head in heads:
+            if stop is None or head.run in stop:
+                project(store, head, tables, until=stop[head.run] if stop is not None else None)
+        tables.settle()
+
+
+def _runs(store: Store) -> Iterator[StreamHead]:
+    return (head for head in store.heads() if head.run != ids.LEDGER_STREAM)
+
+
+def _places(path: Path) -> dict[str, int]:
+    with ReadTables(path, write=False) as tables:
+        return {run: seq for run, (_, seq) in tables.places().items()}
+
+
+def _is_stale(path: Path, store: Store) -> bool:
+    """Made by another projector, or ahead of the log (which was rolled back): not to be carried on."""
+    sizes = {head.run: head.size for head in _runs(store)}
+    with ReadTables(path, write=False) as tables:
+        if not tables.has_views(TOLD):
+            return True
+        return any(fingerprint != FINGERPRINT or seq > sizes.get(run, -1)
+                   for run, (fingerprint, seq) in tables.places().items())
+
+
+def _is_stuck(tables: ReadTables, run: str) -> bool:
+    found = tables.select("SELECT unreadable_from_seq FROM p_runs WHERE run_id = ?", (run,))
+    return bool(found and found[0][0] is not None)
+
+
+def _temporary(ledger: Path) -> Path:
+    """The name under which tables are filled: one, for the lock's holder; a killed rebuild's is removed by the next."""
+    path = ledger.with_name(f"{ledger.name}.read.new")
+    remove(path)
+    return path
+
+
+@contextmanager
+def _locked(ledger: Path) -> Iterator[None]:
+    lock = FileLock(ledger.with_name(f"{ledger.name}.read.lock"), wait=True)
+    try:
+        yield
+    finally:
+        lock.release()
+

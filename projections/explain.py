@@ -1,0 +1,177 @@
+"""Explain: one token's whole story, both ways, from the read tables, with the rows themselves from the log's payloads.
+
+Why here: every answer is made of projected rows, each of which cites the seq that made it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from ledger import ids
+from ledger.errors import UsageError
+from ledger.store import Store
+from projections.output import ERASED
+from projections.read_tables import ReadTables
+
+Answer = dict[str, Any]
+
+_OF_TOKEN = "WHERE run_id = ? AND token_id = ?"
+_DIVERT_TYPES = {"__quarantine__": "quarantine", "__failsink__": "sink_refused"}
+
+
+def explain(tables: ReadTables, store: Store, run: str, token: str) -> Answer:
+    """The story of one token.
+
+    `routing` entries carry `flow_type`; `divert_summary` is None for a token that never left the normal path. Raises
+    `UsageError` (TOKEN_UNKNOWN).
+    """
+    known = _row(tables, f"SELECT * FROM tokens {_OF_TOKEN}", run, token)
+    if known is None:
+        raise UsageError("TOKEN_UNKNOWN", f"expected a token of run {run}, found none named {token!r:.200}", where=run,
+                         next_step="`counterfoil tokens RUN` lists them")
+    about = _row(tables, "SELECT * FROM runs WHERE run_id = ?", run) or {}
+    routing = routing_of(tables, run, token)
+    return {
+        "run": run,
+        "token_id": token,
+        "complete": about.get("unreadable_from_seq") is None,
+        "token": {**known, "data": _data(tables, store, "p_tokens", run, token)},
+        "outcome": outcome_of(tables, run, token),
+        "divert_summary": divert_summary(tables, run, token),
+        "source_row": source_row(tables, store, run, known["row_index"]),
+        "ancestors": [_brief(tables, run, one) for one in _walk(tables, run, token, "parent_token_id", "token_id")],
+        "node_states": _states(tables, run, token),
+        "routing": routing,
+        "coalesce_groups": groups_of(tables, run, known),
+        "batches": tables.records(
+            "SELECT b.* FROM batch_members m JOIN batches b ON b.run_id = m.run_id AND b.batch_id = m.batch_id "
+            "WHERE m.run_id = ? AND m.token_id = ?", (run, token)),
+        "calls": tables.records(f"SELECT * FROM calls {_OF_TOKEN} ORDER BY seq", (run, token)),
+        "sink_writes": _writes(tables, run, token),
+        "descendants": [_brief(tables, run, one) for one in _walk(tables, run, token, "token_id", "parent_token_id")],
+    }
+
+
+def explain_row(tables: ReadTables, store: Store, run: str, row: int) -> Answer:
+    """The story of a source row: its root token's, and in brief every token it became. Raises `UsageError` (ROW_UNKNOWN)."""
+    if _row(tables, "SELECT seq FROM rows WHERE run_id = ? AND row_index = ?", run, row) is None:
+        found = _row(tables, "SELECT rows_read FROM runs WHERE run_id = ?", run) or {}
+        raise UsageError("ROW_UNKNOWN", f"expected a row from 0 to {int(found.get('rows_read') or 0) - 1}, found {row}",
+                         where=run, next_step="rows count from 0")
+    return explain(tables, store, run, ids.root_token(row))
+
+
+def outcome_of(tables: ReadTables, run: str, token: str) -> Answer | None:
+    """The token's one terminal outcome, or None while it is open."""
+    return _row(tables, f"SELECT * FROM token_outcomes {_OF_TOKEN}", run, token)
+
+
+def routing_of(tables: ReadTables, run: str, token: str) -> list[Answer]:
+    """The token's routing events with the edge's ends, label and `flow_type`, in log order."""
+    return tables.records(
+        "SELECT e.*, g.from_node, g.to_node, g.label, coalesce(g.flow_type, 'normal') AS flow_type FROM routing_events e "
+        "LEFT JOIN edges g ON g.run_id = e.run_id AND g.edge_id = e.edge_id "
+        "WHERE e.run_id = ? AND e.token_id = ? ORDER BY e.seq, e.ordinal", (run, token))
+
+
+def divert_summary(tables: ReadTables, run: str, token: str) -> Answer | None:
+    """How the token left the normal path (the last time, when it was refused again), or None (E11)."""
+    diverts = [one for one in routing_of(tables, run, token) if one["flow_type"] == "divert"]
+    if diverts:
+        last = diverts[-1]
+        return {"diverted": True, "divert_type": _DIVERT_TYPES.get(last["label"], "error"), "from_node": last["from_node"],
+                "to_sink": last["to_node"], "edge_label": last["label"], "reason_hash": last["reason_hash"]}
+    outcome = outcome_of(tables, run, token)
+    if outcome is None or outcome["outcome"] not in ("quarantined", "diverted"):
+        return None
+    state = _row(tables, "SELECT * FROM node_states WHERE run_id = ? AND token_id = ? ORDER BY opened_seq DESC", run, token)
+    kind = _row(tables, "SELECT kind FROM nodes WHERE run_id = ? AND node_id = ?", run, state["node_id"] if state else "")
+    types = {"source": "quarantine", "sink": "sink_refused"}
+    return {"diverted": True, "divert_type": types.get(kind["kind"] if kind else "", "error"),
+            "from_node": state["node_id"] if state else None, "to_sink": None, "edge_label": None,
+            "reason_hash": outcome["error_hash"]}
+
+
+def groups_of(tables: ReadTables, run: str, token: Answer) -> list[Answer]:
+    """The coalesce groups that the token was held in, came late to, was lost to, or was made by."""
+    held = tables.select("SELECT t.group_id FROM p_states t JOIN p_runs r ON r.run = t.run "
+                         "WHERE r.run_id = ? AND t.token_id = ? AND t.group_id IS NOT NULL", (run, token["token_id"]))
+    names = {row[0] for row in held} | ({token["join_group_id"]} if token["join_group_id"] else set())
+    opened = token["fork_group_id"] or token["expand_group_id"]
+    if opened is not None:
+        parent = str(opened).rpartition("/")[0]
+        found = tables.records("SELECT * FROM coalesce_groups WHERE run_id = ? AND group_id >= ? AND group_id < ?",
+                               (run, f"{parent}+", f"{parent},"))
+        branch = token["branch_name"] or str(token["token_id"]).rpartition(":")[2]
+        names |= {one["group_id"] for one in found if branch in msgspec.json.decode(one["expected_branches"])}
+    marks = ", ".join("?" * len(names))
+    rows = tables.records(f"SELECT * FROM coalesce_groups WHERE run_id = ? AND group_id IN ({marks}) ORDER BY opened_seq",
+                          (run, *sorted(names)))
+    return [_decoded(row) for row in rows]
+
+
+def source_row(tables: ReadTables, store: Store, run: str, row: int | None) -> Answer | None:
+    """The source row with its data, or None for a batch's output."""
+    if row is None:
+        return None
+    found = _row(tables, "SELECT * FROM rows WHERE run_id = ? AND row_index = ?", run, row)
+    if found is None:
+        return None
+    number = tables.select("SELECT t.data FROM p_rows t JOIN p_runs r ON r.run = t.run WHERE r.run_id = ? AND "
+                           "t.row_index = ?", (run, row))[0][0]
+    return {**found, "data": _payload(store, run, number)}
+
+
+def _states(tables: ReadTables, run: str, token: str) -> list[Answer]:
+    rows = tables.records(f"SELECT * FROM node_states {_OF_TOKEN} ORDER BY opened_seq", (run, token))
+    return [{**row, "context": msgspec.json.decode(row["context"]) if row["context"] else None} for row in rows]
+
+
+def _writes(tables: ReadTables, run: str, token: str) -> list[Answer]:
+    """The sink writes that the token was in, by the sequence that its own states name."""
+    return tables.records(
+        "SELECT DISTINCT w.sink, w.write_id, w.status, w.uri, w.size_bytes, w.content_hash, w.idempotency_key, w.seq "
+        "FROM node_states s JOIN sink_writes w ON w.run_id = s.run_id AND w.sink = s.node_id AND w.seq = "
+        "coalesce(s.closed_seq, s.opened_seq) WHERE s.run_id = ? AND s.token_id = ? ORDER BY w.seq", (run, token))
+
+
+def _walk(tables: ReadTables, run: str, token: str, to: str, from_: str) -> list[str]:
+    """Token ids reached from `token` along the parents table, nearest first, each once."""
+    seen: dict[str, None] = {}
+    todo = [token]
+    while todo:
+        found = tables.select(f"SELECT {to} FROM token_parents WHERE run_id = ? AND {from_} = ? ORDER BY ordinal, {to}",
+                              (run, todo.pop(0)))
+        new = [row[0] for row in found if row[0] not in seen]
+        seen.update(dict.fromkeys(new))
+        todo += new
+    return list(seen)
+
+
+def _brief(tables: ReadTables, run: str, token: str) -> Answer:
+    row = _row(tables, "SELECT t.token_id, t.row_index, t.branch_name, o.outcome, o.sink_name, o.reason, t.seq AS born_seq, "
+               "o.seq AS ended_seq FROM tokens t LEFT JOIN token_outcomes o ON o.run_id = t.run_id AND "
+               "o.token_id = t.token_id WHERE t.run_id = ? AND t.token_id = ?", run, token)
+    return row or {"token_id": token}
+
+
+def _data(tables: ReadTables, store: Store, table: str, run: str, token: str) -> Any:
+    found = tables.select(f"SELECT t.data FROM {table} t JOIN p_runs r ON r.run = t.run WHERE r.run_id = ? AND "
+                          "t.token_id = ?", (run, token))
+    return _payload(store, run, found[0][0]) if found else None
+
+
+def _payload(store: Store, run: str, number: int) -> Any:
+    payload = store.payloads(run, [number]).get(number)
+    return ERASED if payload is None or payload.bytes is None else msgspec.json.decode(payload.bytes)
+
+
+def _decoded(group: Answer) -> Answer:
+    columns = ("expected_branches", "branches_arrived", "branches_lost", "branches_missing", "arrival_order", "collisions")
+    return {**group, **{name: msgspec.json.decode(group[name]) for name in columns}}
+
+
+def _row(tables: ReadTables, statement: str, *values: object) -> Answer | None:
+    return next(iter(tables.records(f"{statement} LIMIT 1", values)), None)

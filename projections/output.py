@@ -1,0 +1,87 @@
+"""What a projector has made and not yet handed over: rows by table, and the texts that have to be looked up.
+
+Why: effect and place are stored together, many events at a time; a text that derives from row values lies in a payload
+and is fetched once for a whole batch.
+
+Invariant: rows that may still change are held by the projector and handed over as they stand at the end of a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+
+from ledger.store import Payload
+
+ERASED = "erased"
+
+Record = list[Any]
+
+
+class Text(NamedTuple):
+    """Stands in a row for `code: text`, where the text is payload `n` (None: the code alone)."""
+
+    code: str | None
+    n: int | None
+
+
+class Key(NamedTuple):
+    """Stands in a row for the value of payload `n` as text."""
+
+    n: int
+
+
+class Output:
+    """Rows by table name, in the column order of `projections.tables` after `run`."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, list[Record]] = {}
+        self._lookups: list[tuple[Record, int]] = []
+
+    def add(self, table: str, row: Record) -> Record:
+        """A finished row."""
+        found = self.rows.get(table)
+        if found is None:
+            found = self.rows[table] = []
+        found.append(row)
+        return row
+
+    def look_up(self, row: Record, column: int) -> None:
+        """Note that a column holds a `Text` or a `Key`."""
+        self._lookups.append((row, column))
+
+    def numbers(self) -> list[int]:
+        """The payloads that have to be fetched."""
+        found = {row[column].n for row, column in self._lookups if isinstance(row[column], (Text, Key))}
+        return sorted(n for n in found if n is not None)
+
+    def fill(self, payloads: Mapping[int, Payload]) -> None:
+        """Put the texts in; what was erased reads `erased`."""
+        for row, column in self._lookups:
+            value = row[column]
+            if isinstance(value, Text):
+                row[column] = _said(value, payloads)
+            elif isinstance(value, Key):
+                row[column] = _text(payloads.get(value.n))
+        self._lookups = []
+
+    def clear(self) -> None:
+        """Forget what was handed over."""
+        self.rows = {}
+        self._lookups = []
+
+
+def _said(text: Text, payloads: Mapping[int, Payload]) -> str | None:
+    if text.n is None:
+        return text.code
+    said = _text(payloads.get(text.n))
+    return f"{text.code}: {said}" if text.code else said
+
+
+def _text(payload: Payload | None) -> str:
+    if payload is None or payload.bytes is None:
+        return ERASED
+    value = msgspec.json.decode(payload.bytes)
+    return value if isinstance(value, str) else payload.bytes.decode()

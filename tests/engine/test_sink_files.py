@@ -1,0 +1,220 @@
+"""The file behind a sink: what a crash, another writer or a broken disk finds, and what it does about them."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.schema import RowSchema
+from engine.sinks.csv_file import CsvSink
+from engine.sinks.files import ArtifactFile
+from engine.sinks.json_file import JsonSink
+from tests.engine.writing import Make, Rows, put, whole
+
+KINDS: Sequence[Make] = (
+    lambda p: CsvSink(path=p),
+    lambda p: CsvSink(path=p, schema=RowSchema.parse("fixed", ["a: int"])),
+    lambda p: CsvSink(path=p, encoding="utf-16"),
+    lambda p: JsonSink(path=p),
+    lambda p: JsonSink(path=p, indent=1),
+    lambda p: JsonSink(path=p, format="jsonl"),
+)
+WRITES: Sequence[Rows] = ([{"a": 1}], [{"a": 2}, {"a": 3}], [{"a": 4}])
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A file that is not there yet, in directories that are not either."""
+    return tmp_path / "made" / "for" / "out"
+
+
+@pytest.mark.parametrize("make", KINDS)
+@pytest.mark.parametrize("confirmed", range(len(WRITES) + 1))
+@pytest.mark.parametrize("left_behind", [b"", b"half a ro", b"x" * 5000])
+def test_a_resumed_run_gives_the_bytes_of_an_uncut_one(
+    path: Path, make: Make, confirmed: int, left_behind: bytes
+) -> None:
+    """Cut at any write, with any rubbish after what was confirmed, by a new sink that knows the offset alone."""
+    whole(make(str(path)), *WRITES)
+    uncut = path.read_bytes()
+    first = make(str(path))
+    first.open(None)
+    written = put(first, *WRITES[:confirmed])
+    first.close(False)
+    with path.open("ab") as torn:
+        torn.write(left_behind)
+    second = make(str(path))
+    second.open(written[-1].size_bytes if written else 0)
+    put(second, *WRITES[confirmed:])
+    second.close(True)
+    assert path.read_bytes() == uncut
+
+
+@pytest.mark.parametrize("make", KINDS)
+def test_a_finished_file_can_be_resumed_too(path: Path, make: Make) -> None:
+    """A crash between the end of the artifact and the seal: the end is cut off and written again."""
+    sink = make(str(path))
+    sink.open(None)
+    size = put(sink, *WRITES)[-1].size_bytes
+    sink.close(True)
+    uncut = path.read_bytes()
+    again = make(str(path))
+    again.open(size)
+    again.close(True)
+    assert path.read_bytes() == uncut
+
+
+@pytest.mark.parametrize("make", KINDS)
+def test_a_new_run_replaces_the_file(path: Path, make: Make) -> None:
+    """Mode `write`, for a run that is not resumed; one sink object serves several runs."""
+    sink = make(str(path))
+    whole(sink, *WRITES)
+    uncut = path.read_bytes()
+    whole(sink, *WRITES)
+    assert path.read_bytes() == uncut
+
+
+@pytest.mark.parametrize("make", KINDS)
+def test_a_second_writer_is_kept_out_until_the_first_lets_go(path: Path, make: Make) -> None:
+    """The lock is on the file itself, and is taken before the file is touched."""
+    first, second = make(str(path)), make(str(path))
+    first.open(None)
+    put(first, [{"a": 1}])
+    before = path.read_bytes()
+    with pytest.raises(OSError, match="expected to be the only writer") as raised:
+        second.open(None)
+    assert raised.value.errno == errno.EBUSY
+    assert raised.value.filename == str(path)
+    assert path.read_bytes() == before
+    first.close(False)
+    second.open(None)
+    second.close(False)
+
+
+def test_the_lock_is_one_that_other_processes_see(path: Path) -> None:
+    """An flock, exclusive, on the artifact."""
+    file = ArtifactFile(str(path), "write")
+    file.open(None)
+    with path.open("rb") as other:
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        file.close()
+        fcntl.flock(other, fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+
+@given(st.lists(st.binary(max_size=20), max_size=5), st.data())
+def test_size_and_hash_are_those_of_the_file(
+    tmp_path_factory: pytest.TempPathFactory, contents: list[bytes], data: st.DataObject
+) -> None:
+    """After each append, after a resume at any offset, and where there was a file before."""
+    target = tmp_path_factory.getbasetemp() / "artifact"
+    target.write_bytes(data.draw(st.binary(max_size=20)))
+    file = ArtifactFile(str(target), data.draw(st.sampled_from(("write", "append"))))
+    file.open(None)
+    for content in contents:
+        file.append(content)
+        assert (file.size, file.sha256) == (target.stat().st_size, sha256(target.read_bytes()).hexdigest())
+    file.close()
+    before = target.read_bytes()
+    offset = data.draw(st.integers(0, len(before)))
+    file.open(offset)
+    assert (file.size, file.sha256) == (offset, sha256(before[:offset]).hexdigest())
+    assert target.read_bytes() == before[:offset]
+    file.close()
+
+
+def test_a_file_that_lost_what_was_confirmed_is_not_written_to(path: Path) -> None:
+    """Resuming would leave a hole."""
+    whole(CsvSink(path=str(path)), [{"a": 1}])
+    with pytest.raises(OSError, match="expected at least the 400 bytes that were confirmed, found 4"):
+        CsvSink(path=str(path)).open(400)
+    assert path.read_bytes() == b"a\n1\n"
+
+
+def test_a_write_returns_after_file_and_directory_are_on_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every write is synced after its last byte; so is each directory that got a new entry, before any write."""
+    synced: list[tuple[str, int]] = []
+    sync = os.fsync
+
+    def noting(descriptor: int) -> None:
+        synced.append((os.readlink(f"/proc/self/fd/{descriptor}"), os.fstat(descriptor).st_size))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noting)
+    sink = JsonSink(path=str(path), format="jsonl")
+    sink.open(None)
+    directories = {str(path.parent), str(path.parent.parent), str(path.parent.parent.parent)}
+    assert directories <= {name for name, _ in synced}
+    for written in put(sink, *WRITES):
+        assert (str(path), written.size_bytes) in synced
+    sink.close(True)
+
+
+def test_bytes_that_the_system_takes_in_pieces_are_all_written(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A short write is no error."""
+    write = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda descriptor, data, at: write(descriptor, bytes(data[:3]), at))
+    whole(JsonSink(path=str(path)), *WRITES)
+    assert json.loads(path.read_bytes()) == [{"a": 1}, {"a": 2}, {"a": 3}, {"a": 4}]
+
+
+@pytest.mark.parametrize(("call", "number"), [("pwrite", errno.ENOSPC), ("fsync", errno.EIO)])
+@pytest.mark.parametrize("make", KINDS)
+def test_after_an_error_of_the_disk_the_handle_is_not_used_again(
+    path: Path, make: Make, monkeypatch: pytest.MonkeyPatch, call: str, number: int
+) -> None:
+    """The error is typed; the end of the artifact is not claimed; once mended, a resume gives the uncut bytes."""
+    whole(make(str(path)), *WRITES)
+    uncut = path.read_bytes()
+    sink = make(str(path))
+    sink.open(None)
+    size = put(sink, WRITES[0])[-1].size_bytes
+
+    def failing(*_: object) -> None:
+        raise OSError(number, "no")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, call, failing)
+        with pytest.raises(OSError) as raised:
+            put(sink, WRITES[1])
+    assert raised.value.errno == number
+    with pytest.raises(OSError, match="failed before"):
+        sink.write(sink.prepare([{"a": 9}]), "key")
+    assert sink.offset() == size
+    sink.close(False)
+    again = make(str(path))
+    again.open(size)
+    put(again, *WRITES[1:])
+    again.close(True)
+    assert path.read_bytes() == uncut
+
+
+def test_a_target_that_is_no_file_is_an_os_error(tmp_path: Path) -> None:
+    """A directory, a device, a file where a directory should be; and a sink that is not open."""
+    (tmp_path / "file").write_bytes(b"")
+    for target in (tmp_path, Path("/dev/null"), tmp_path / "file" / "out.csv"):
+        with pytest.raises(OSError):
+            CsvSink(path=str(target)).open(None)
+    sink = CsvSink(path=str(tmp_path / "out.csv"))
+    with pytest.raises(OSError, match="expected an open file"):
+        sink.write(sink.prepare([{"a": 1}]), "key")
+    sink.close(False)
+
+
+def test_the_artifact_is_named_as_it_was_asked_for(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The path is relative to the working directory, and stays so."""
+    monkeypatch.chdir(path.parent.parent.parent)
+    sink = CsvSink(path="out.csv")
+    sink.open(None)
+    assert put(sink, [{"a": 1}])[0].uri == "out.csv"
+    sink.close(True)
+    assert Path("out.csv").read_bytes() == b"a\n1\n"
