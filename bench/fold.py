@@ -13,9 +13,8 @@ from ledger.fold import State, apply
 REPEATS = 3
 
 
-def main() -> None:
+def main(rows: int = 20_000) -> None:
     """Print a line for each pipeline."""
-    rows = int(sys.argv[1]) if len(sys.argv) > 1 else 20_000
     for name, events in (("linear", logs.linear(rows)), ("fork/coalesce", logs.fork(rows))):
         bodies = [(encode(event), TYPE_OF[type(event)], event.seq) for event in events]
         gc.freeze()
@@ -38,4 +37,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(*map(int, sys.argv[1:2]))

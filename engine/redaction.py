@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from engine.plugin_api import RowFault, Source, SourceIdentity, SourceRow
 
 REDACTED = "redacted"
+TAKEN_APART = "schema"
+"""The one fault of a row whose fields are all where they belong."""
 
 
 class RedactedSource:
@@ -30,8 +32,8 @@ class RedactedSource:
             if fault is None:
                 yield SourceRow(position, self._hidden(row), None)
             else:
-                whole = isinstance(row, dict) and self._fields <= row.keys()
-                yield SourceRow(position, self._hidden(row) if whole else REDACTED,
+                taken_apart = fault.code == TAKEN_APART
+                yield SourceRow(position, self._hidden(row) if taken_apart else REDACTED,
                                 RowFault(fault.code, f"{fault.code} (its text is redacted)"))
 
     def close(self) -> None:

@@ -160,7 +160,7 @@ class _Sinks:
 
 
 def _sink_fault(name: str, error: OSError) -> RunIncomplete:
-    return RunIncomplete("SINK_FAILED", f"{error.strerror or error}", where=f"sink {name}",
+    return RunIncomplete("SINK_FAILED", f"expected a sink that takes rows, found {error}", where=f"sink {name}",
                          next_step="mend the sink, then resume the run")
 
 

@@ -255,7 +255,7 @@ class LimitsSettings(Section):
 class PipelineSettings(Section):
     """A whole pipeline file. The last five keys are the predecessor's: accepted, and each answered with a notice."""
 
-    name: OwnName | None = None
+    name: Name | None = None
     source: SourceSettings
     transforms: list[TransformSettings] = []
     gates: list[GateSettings] = []

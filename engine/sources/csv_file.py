@@ -62,7 +62,7 @@ class CsvSource:
                     next(lines, "")
             held = lines.held
             held.clear()
-            reader = csv.reader(lines, delimiter=self._delimiter, strict=False)
+            reader = csv.reader(lines, delimiter=self._delimiter, strict=True)
             names = self._header(reader)
             held.clear()
             position = 0

@@ -23,9 +23,15 @@ def lines(put: Put, *texts: bytes) -> JsonSource:
 
 def test_json_lines_are_rows(put: Put) -> None:
     """Blank lines are none; a BOM and CRLF do no harm; minus zero and big integers keep their value."""
-    rows = good(lines(put, b'\xef\xbb\xbf{"a": 1}\r', b"", b'{"b": -0.0, "c": 9223372036854775807}', b'{"a": 1}', b""))
+    rows = good(lines(put, b'\xef\xbb\xbf{"a": 1}\r', b"", b'{"b": -0.0, "c":\r9223372036854775807}', b'{"a": 1}', b""))
     assert rows == [{"a": 1}, {"b": 0.0, "c": 2**63 - 1}, {"a": 1}]
     assert json.dumps(rows[1]).startswith('{"b": -0.0')
+
+
+def test_a_line_of_the_greatest_length_is_a_row(put: Put) -> None:
+    """The bound is the last length that is allowed, and the next line is not taken for its rest."""
+    text = "x" * (files.RECORD_CHARS_MAX - len('{"a": ""}\n'))
+    assert good(lines(put, f'{{"a": "{text}"}}'.encode(), b'{"a": 1}')) == [{"a": text}, {"a": 1}]
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b" \r\n\n"])
@@ -62,6 +68,8 @@ def test_an_empty_file_of_json_lines_has_no_rows(put: Put, content: bytes) -> No
         (b"null", "not_an_object"),
         (b'"text"', "not_an_object"),
         (b'{"a": "' + b"x" * files.RECORD_CHARS_MAX + b'"}', "field_too_long"),
+        (b'{"a": NaN', "not_json"),
+        (b'{"a": NaN, "b": ' + b"[" * 99999 + b"]" * 99999 + b"}", "bad_value"),
     ],
     ids=lambda value: repr(value)[:20],
 )

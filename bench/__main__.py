@@ -1,0 +1,12 @@
+"""All benchmarks, one after the other. Run: python -m bench"""
+
+from __future__ import annotations
+
+from bench import append, fold, memory, rebuild, rows
+
+if __name__ == "__main__":
+    rows.main()
+    append.main()
+    fold.main()
+    rebuild.main()
+    memory.main()
