@@ -26,7 +26,8 @@ def main(rows: int = 50_000) -> None:
     small, _ = _measure(SMALL_ROWS)
     large, line = _measure(rows)
     print(line)
-    print(f"explain: {large * 1000:.2f} ms at {rows} rows, {small * 1000:.2f} ms at {SMALL_ROWS} rows; ratio {large / small:.2f}")
+    print(f"explain: {large * 1000:.2f} ms at {rows} rows, {small * 1000:.2f} ms at {SMALL_ROWS} rows; "
+          f"ratio {large / small:.2f}")
 
 
 def _measure(rows: int) -> tuple[float, str]:
@@ -34,7 +35,8 @@ def _measure(rows: int) -> tuple[float, str]:
         prepared = binding.prepare(str(directory / "pipeline.yaml"), system())
         pipeline = binding.bound(prepared)
         with Ledger.create(f"sqlite:///{directory / 'bench.db'}") as ledger:
-            receipt = start(ledger.store, binding.opening(prepared, pipeline, system(), "bench"), pipeline, system(), Hooks())
+            opening = binding.opening(prepared, pipeline, system(), "bench")
+            receipt = start(ledger.store, opening, pipeline, system(), Hooks())
             fold_s = _cpu(lambda: replay(ledger.store, "bench"))
             rebuild_s = _cpu(ledger.rebuild)
             with ledger.catch_up():

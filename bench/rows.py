@@ -65,7 +65,8 @@ def _unaudited(kind: str, directory: Path) -> None:
             (directory / "plain.csv").open("w", encoding="utf-8", newline="") as sink:
         writer: Any = None
         for row in csv.DictReader(source):
-            made_row: dict[str, Any] = {**row, "id": int(row["id"]), "amount": float(row["amount"]), "count": int(row["count"])}
+            numbers = {"id": int(row["id"]), "amount": float(row["amount"]), "count": int(row["count"])}
+            made_row: dict[str, Any] = {**row, **numbers}
             if kind == "linear":
                 made_row["amount"] *= made_row["count"]
                 made_row["note"] = made_row["note"][:10]
@@ -90,9 +91,10 @@ def main(sizes: tuple[int, ...] = DEFAULT_ROWS) -> None:
             print(
                 f"rows {kind} {rows}: {rows / found['run_s']:,.0f} rows/CPU s ({rows / found['wall_s']:,.0f} by the clock), "
                 f"with projection {rows / both:,.0f}; unaudited csv {rows / found['plain_s']:,.0f} "
-                f"(ratio {found['plain_s'] / found['run_s']:.2f}); projection {found['events'] / found['projection_s']:,.0f} "
-                f"events/CPU s; bytes per row {found['log_bytes'] / rows:,.0f} log + {found['read_bytes'] / rows:,.0f} read "
-                f"tables; peak {found['peak_kib'] / 1024:.0f} MiB", flush=True)
+                f"(ratio {found['plain_s'] / found['run_s']:.2f}); "
+                f"projection {found['events'] / found['projection_s']:,.0f} events/CPU s; "
+                f"bytes per row {found['log_bytes'] / rows:,.0f} log + {found['read_bytes'] / rows:,.0f} read tables; "
+                f"peak {found['peak_kib'] / 1024:.0f} MiB", flush=True)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from os.path import abspath
+from pathlib import Path as FilePath
 from typing import Any
 
 import networkx as nx
@@ -135,18 +135,18 @@ class _Builder:
     def _paths(self) -> None:
         """Two sinks never write one file, and no sink writes the file that is read."""
         settings = self._settings
-        taken: dict[str, str] = {}
+        taken: dict[FilePath, str] = {}
         source = settings.source.options.get("path")
         if isinstance(source, str):
-            taken[abspath(source)] = "the source"
+            taken[FilePath(source).resolve()] = "the source"
         for name, sink in settings.sinks.items():
             path = sink.options.get("path")
             if not isinstance(path, str):
                 continue
-            other = taken.setdefault(abspath(path), f"sink {name}")
+            other = taken.setdefault(FilePath(path).resolve(), f"sink {name}")
             if other != f"sink {name}":
-                self._problem("PATH_TAKEN", ("sinks", name, "options", "path"), f"expected a path of its own for sink {name}, "
-                              f"found that of {other}", "name another file")
+                self._problem("PATH_TAKEN", ("sinks", name, "options", "path"),
+                              f"expected a path of its own for sink {name}, found that of {other}", "name another file")
 
     # --- the graph -----------------------------------------------------------------------------------------------
 

@@ -62,7 +62,7 @@ class PipelineFile:
 
 
 def load(path: str, environment: Mapping[str, str]) -> PipelineFile:
-    """Read a pipeline file. Raises `UsageError` when there is none, `PipelineRefused` and `SettingsInvalid` for what it says."""
+    """Read a pipeline file. Raises `UsageError` when there is none, `SettingsInvalid` for what it says."""
     return parse(pipeline_yaml.read(path), path, environment)
 
 
@@ -153,7 +153,8 @@ def problem(found: Mapping[str, Any], where: Callable[[Path], str], model: type[
     text = found["msg"].removeprefix("Value error, ")
     shown = "" if text.startswith("expected") else f", found {_shown(found.get('input'))}"
     text = text if text.startswith("expected") else f"expected {_lower(text)}"
-    return Problem("VALUE_INVALID", f"{key}: {text}{shown}" if key else text + shown, where(path), f"mend {key}" if key else "")
+    what = f"{key}: {text}{shown}" if key else text + shown
+    return Problem("VALUE_INVALID", what, where(path), f"mend {key}" if key else "")
 
 
 def dotted(path: Path) -> str:

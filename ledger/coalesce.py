@@ -4,12 +4,14 @@ Why: a group must never be stuck, never resolve twice and never resolve without 
 
 With `n` expected, `a` arrived and `l` lost branches (arrived ones are among the possible `n - l`, never added again):
 
-| policy        | merges           | fails at once                     | at timeout                      | at end of source / abandon |
-|---------------|------------------|-----------------------------------|---------------------------------|----------------------------|
-| `require_all` | a = n            | l >= 1 `branch_lost:<names>`      | `incomplete_branches`           | `incomplete_branches`      |
-| `quorum` k    | a = k            | n - l < k `quorum_impossible:...` | `quorum_not_met_at_timeout`     | `quorum_not_met`           |
-| `best_effort` | a + l = n, a>=1  | l = n `all_branches_lost`         | merge if a >= 1, else `best_effort_timeout_no_arrivals` | merge if a >= 1, else `incomplete_branches` |
-| `first`       | a = 1            | l = n `all_branches_lost`         | (no timeout)                    | `incomplete_branches`      |
+| policy        | merges          | fails at once                    | at timeout        | at end of source / abandon |
+|---------------|-----------------|----------------------------------|-------------------|----------------------------|
+| `require_all` | a = n           | l >= 1: `branch_lost:<names>`    | fails (1)         | fails (1)                  |
+| `quorum` k    | a = k           | n - l < k: `quorum_impossible:…` | fails (2)         | fails (3)                  |
+| `best_effort` | a + l = n, a>=1 | l = n: `all_branches_lost`       | a >= 1, else (4)  | a >= 1, else (1)           |
+| `first`       | a = 1           | l = n: `all_branches_lost`       | (no timeout)      | fails (1)                  |
+
+(1) `incomplete_branches`, (2) `quorum_not_met_at_timeout`, (3) `quorum_not_met`, (4) `best_effort_timeout_no_arrivals`.
 
 `merge: select` adds: merge only once the selected branch has arrived; fail at once when it is lost
 (`branch_lost:<name>`), and with `select_branch_not_arrived` where the policy alone would have merged at a timeout or at

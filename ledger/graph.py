@@ -86,7 +86,7 @@ class Node(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
 
 
 class Edge(Struct, frozen=True, kw_only=True, gc=False):
-    """One edge. `label`: `continue`, a route's label, a branch, `__quarantine__`, `__error_<transform>__`, `__failsink__`."""
+    """One edge. `label`: `continue`, a route's, a branch, `__quarantine__`, `__error_<node>__` or `__failsink__`."""
 
     from_node: str
     to_node: str

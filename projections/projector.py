@@ -244,9 +244,8 @@ class RunProjector:
 
     def _lost(self, state: State, event: e.BranchLost) -> None:
         group = state.groups.get(event.group)
-        if group is not None:
-            if group.status == "open":
-                self._groups[event.group] = group
+        if group is not None and group.status == "open":
+            self._groups[event.group] = group
 
     def _late(self, state: State, event: e.BranchArrivedLate) -> None:
         token = state.ended[0]

@@ -69,7 +69,8 @@ def _tell_origin(story: dict[str, Any]) -> None:
     if row is not None:
         key = f", key {row['source_key']}" if row["source_key"] is not None else ""
         valid = "valid" if row["valid"] else "invalid"
-        output.say(f"  from source row {row['row_index']} (position {row['source_position']}{key}, {valid}, seq {row['seq']})")
+        output.say(f"  from source row {row['row_index']} (position {row['source_position']}{key}, {valid}, "
+                   f"seq {row['seq']})")
         output.say(f"  source data {output.value_text(row['data'])}")
     if story["ancestors"]:
         output.say("  line " + " < ".join([story["token_id"], *(one["token_id"] for one in story["ancestors"])]))

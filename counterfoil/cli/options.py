@@ -15,7 +15,8 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 def ledger_option(function: Command) -> Command:
     """`--ledger URL`."""
-    return click.option("--ledger", "url", metavar="URL", help=f"The ledger; else ${VARIABLE}, else {DEFAULT_URL}.")(function)
+    text = f"The ledger; else ${VARIABLE}, else {DEFAULT_URL}."
+    return click.option("--ledger", "url", metavar="URL", help=text)(function)
 
 
 def form_option(function: Command) -> Command:

@@ -61,7 +61,7 @@ def table(found: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = No
     names = list(columns or found[0])
     cells = [[_cell(row.get(name)) for name in names] for row in found]
     widths = [max(len(name), *(len(line[n]) for line in cells)) for n, name in enumerate(names)]
-    for line in ([name for name in names], *cells):
+    for line in (names, *cells):
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 

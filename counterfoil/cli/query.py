@@ -27,7 +27,7 @@ _FORBIDDEN_FUNCTIONS = frozenset({"load_extension", "fts3_tokenizer", "readfile"
 @form_option
 @debug_option
 def command(sql: str, url: str | None, form: str) -> int:
-    """Run one SELECT over the read tables (docs/read-tables.md) and the log (`log.events`, `log.payloads`, `log.streams`)."""
+    """Run one SELECT over the read tables and the log (`log.events`, `log.payloads`, `log.streams`)."""
     with open_ledger(url) as ledger, ledger.catch_up() as tables:
         columns, found, cut = ask(sql, tables.path, ledger.path)
     rows = [dict(zip(columns, map(_shown, row), strict=True)) for row in found]

@@ -32,7 +32,7 @@ def command(run: str, until: str | None, deep: bool, url: str | None, form: str)
     if form == output.TABLE:
         _tell(replayed, deep=deep, whole=until is None)
     else:
-        output.answer("replay", {**msgspec.to_builtins(verdict), "open": _open(replayed)}, form)
+        output.answer("replay", {"ok": verdict.lawful, **msgspec.to_builtins(verdict), "open": _open(replayed)}, form)
     if verdict.findings:
         output.note(f"LAW_BROKEN: {verdict.findings[0]}")
         return 5

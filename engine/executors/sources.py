@@ -9,7 +9,6 @@ from ledger import ids
 from ledger.events import RowRead
 from ledger.fold import State
 
-
 ROW_TOO_LONG = "row_too_long"
 SHOWN_CHARS_MAX = 4000
 

@@ -126,7 +126,7 @@ def move(token: Token, node: str, via: Via = "normal") -> None:
 def owe_loss(
     state: State, token: str, family: Family, frames: tuple[Frame, ...], cause: LossCause, node: str, code: str | None
 ) -> None:
-    """Owe the group ahead a loss, if there is one ahead that still waits for this branch (G2: a closed one never reopens)."""
+    """Owe the group ahead a loss, if one is ahead that still waits for this branch (G2: a closed one never reopens)."""
     if not frames or frames[-1].join is None:
         return
     frame = frames[-1]

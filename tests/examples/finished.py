@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Mapping
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import yaml
-from click.testing import CliRunner
 
 from counterfoil.cli import main
 from tests.house.tree import ROOT
@@ -51,10 +52,12 @@ def run(name: str, folder: Path) -> Finished:
 
 
 def _command(*arguments: str) -> dict[str, Any]:
-    result = CliRunner().invoke(main, [*arguments, "-o", "json"])
-    if result.exit_code != 0:
-        pytest.fail(f"counterfoil {' '.join(arguments)} exited {result.exit_code}: {result.output}")
-    answer: dict[str, Any] = json.loads(result.stdout)
+    out, err = StringIO(), StringIO()
+    with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
+        main([*arguments, "-o", "json"])
+    if ended.value.code != 0:
+        pytest.fail(f"counterfoil {' '.join(arguments)} exited {ended.value.code}: {err.getvalue()}")
+    answer: dict[str, Any] = json.loads(out.getvalue())
     return answer
 
 

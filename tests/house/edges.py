@@ -28,6 +28,10 @@ EDGES: Mapping[str, Edge] = {
     "engine/pipeline_yaml.py": _edge("open()", "reads the pipeline file"),
     "engine/sources/files.py": _edge("open() os", "opens what a source reads; its size and hash"),
     "engine/sinks/files.py": _edge("fcntl os", "the file behind a sink: lock, cut, write, sync"),
+    "engine/fingerprints.py": _edge(".mkdir() .read_bytes() .unlink() os", "the key file that only its owner reads"),
+    "ledger/tables.py": _edge("sqlalchemy", "the log's tables as metadata; nothing connects"),
+    "projections/tables.py": _edge("sqlalchemy", "the read tables as metadata; nothing connects"),
+    "projections/read_tables.py": _edge(".rename() .unlink() os sqlite3", "the generation files of the read tables"),
     "ledger/file_lock.py": _edge("fcntl os", "the lock that keeps a second writer out of a ledger file"),
     "ledger/sqlite_store.py": _edge("sqlalchemy sqlite3", "the embedded store"),
 }

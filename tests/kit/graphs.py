@@ -123,3 +123,16 @@ def batched(batch: BatchRule, on_error: str = "errors", attempts_max: int = 2) -
     draft.node("totals", "aggregation", on_error=on_error, attempts_max=attempts_max, batch=batch)
     draft.node("out", "sink", on_error=DISCARD).node("errors", "sink", on_error=DISCARD)
     return draft.edge(SOURCE, "totals").edge("totals", "out").graph()
+
+
+def forked_parts(join: CoalesceRule) -> Graph:
+    """`source -> split (expands, nothing gathers) -> fork -> step_b per branch -> join -> out`: several groups a row."""
+    draft = Draft().node(SOURCE, "source", on_error=DISCARD)
+    draft.node("split", "transform", on_error=DISCARD, expands=True).node("fork", "gate", fork_to=join.branches)
+    for branch in join.branches:
+        draft.node(f"step_{branch}", "transform", on_error=DISCARD)
+    draft.node("join", "coalesce", coalesce=join).node("out", "sink", on_error=DISCARD)
+    draft.edge(SOURCE, "split").edge("split", "fork").edge("join", "out")
+    for branch in join.branches:
+        draft.edge("fork", f"step_{branch}", branch, "copy").edge(f"step_{branch}", "join")
+    return draft.graph()

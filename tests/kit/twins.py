@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
-from typing import Literal
 
 import msgspec
 
 from engine.feed import Broken, Exhausted
-from engine.plugin_api import Prepared, Refusal, RowFault, SourceIdentity, SourceRow, Written
-from kit.ports import SimulatedTime
+from engine.plugin_api import Delivery, Prepared, Refusal, RowFault, SourceIdentity, SourceRow, Written
+from tests.kit.ports import SimulatedTime
 
 REFUSED = "refused_by_twin"
+REFUSED_LATE = "refused_by_target"
+
+
+@dataclass(frozen=True)
+class Pause:
+    """In a list of rows: the source has nothing for this long."""
+
+    ms: int
 
 
 class ListSource:
-    """Rows from a list; `(row, fault)` pairs are invalid rows, an exception in the list is raised."""
+    """Rows from a list; `(row, fault)` pairs are invalid rows, an exception in the list is raised, a `Pause` waited for."""
 
-    def __init__(self, rows: Sequence[object]) -> None:
+    def __init__(self, rows: Iterable[object]) -> None:
         self._rows = rows
 
     def identity(self) -> SourceIdentity:
@@ -27,7 +35,16 @@ class ListSource:
 
     def rows(self, after: int | None) -> Iterator[SourceRow]:
         """See `engine.plugin_api.Source`."""
-        for position, item in enumerate(self._rows, 1):
+        return (item for item in self.items(after) if isinstance(item, SourceRow))
+
+    def items(self, after: int | None) -> Iterator[SourceRow | Pause]:
+        """The same, with the pauses between the rows; they have no position."""
+        position = 0
+        for item in self._rows:
+            if isinstance(item, Pause):
+                yield item
+                continue
+            position += 1
             if after is not None and position <= after:
                 continue
             if isinstance(item, BaseException):
@@ -44,15 +61,26 @@ class ListSource:
 class StepFeed:
     """A feed without a thread: takes rows at once, and lets simulated time pass when there is none."""
 
-    def __init__(self, rows: Iterable[SourceRow], time: SimulatedTime) -> None:
+    def __init__(self, rows: Iterable[SourceRow | Pause], time: SimulatedTime) -> None:
         self._rows = iter(rows)
         self._time = time
         self._ended = False
+        self._idle_ms = 0.0
 
     def take(self, timeout_seconds: float | None) -> SourceRow | Exhausted | Broken | None:
         """See `engine.feed.Feed`."""
+        item = None if self._idle_ms > 0 else self._next()
+        if isinstance(item, Pause):
+            self._idle_ms, item = item.ms, None
+        if item is None:
+            patience_ms = self._idle_ms if timeout_seconds is None else timeout_seconds * 1000
+            waited_ms = max(1.0, patience_ms if self._ended else min(patience_ms, self._idle_ms))
+            self._idle_ms -= waited_ms
+            self._time.advance_ms(waited_ms)
+        return item
+
+    def _next(self) -> SourceRow | Pause | Exhausted | Broken | None:
         if self._ended:
-            self._time.advance_ms(max(1.0, (timeout_seconds or 0.0) * 1000))
             return None
         try:
             return next(self._rows)
@@ -75,36 +103,58 @@ class StepFeed:
 
 
 class ListSink:
-    """Keeps rows in memory; refuses those that have the field `refuse`, and fails while `broken` is set."""
+    """Keeps rows in memory, and fails while `broken` is set.
 
-    delivery: Literal["truncatable"] = "truncatable"
+    A row with the field `refuse` is refused by every sink, or by the sinks it names; one with `refuse_late` only when it
+    is written, as a target's constraint would do it.
+    """
 
-    def __init__(self) -> None:
+    delivery: Delivery = "truncatable"
+
+    def __init__(self, name: str = "") -> None:
+        self.name = name
         self.rows: list[Mapping[str, object]] = []
         self.keys: list[str] = []
+        self._ends = [(0, 0)]
         self.broken: OSError | None = None
+        self.unopenable: OSError | None = None
+        self.closed: bool | None = None
 
     def open(self, offset: int | None) -> None:
         """See `engine.plugin_api.Sink`."""
+        if self.unopenable is not None:
+            raise self.unopenable
+        while self._ends[-1][0] > (offset or 0):
+            self._ends.pop()
+        del self.rows[self._ends[-1][1] :]
+        self.closed = None
 
     def offset(self) -> int | None:
-        """See `engine.plugin_api.Sink`."""
-        return len(self.rows)
+        """See `engine.plugin_api.Sink`: in bytes of what was prepared."""
+        return self._ends[-1][0]
 
     def prepare(self, rows: Sequence[Mapping[str, object]]) -> Prepared:
         """See `engine.plugin_api.Sink`."""
-        accepted = [n for n, row in enumerate(rows) if "refuse" not in row]
-        refused = tuple(Refusal(n, REFUSED, "it said so") for n, row in enumerate(rows) if "refuse" in row)
+        accepted = tuple(n for n, row in enumerate(rows) if not self._refuses(row))
+        refused = tuple(Refusal(n, REFUSED, "it said so") for n, row in enumerate(rows) if self._refuses(row))
         content = msgspec.json.encode([rows[n] for n in accepted])
-        return Prepared(content, sha256(content).hexdigest(), tuple(accepted), refused)
+        return Prepared(content, sha256(content).hexdigest(), accepted, refused)
+
+    def _refuses(self, row: Mapping[str, object]) -> bool:
+        names = row.get("refuse", ())
+        return self.name in names if isinstance(names, (list, tuple)) else True
 
     def write(self, prepared: Prepared, key: str) -> Written:
         """See `engine.plugin_api.Sink`."""
         if self.broken is not None:
             raise self.broken
-        self.rows.extend(msgspec.json.decode(prepared.content))
+        rows = msgspec.json.decode(prepared.content)
+        late = tuple(Refusal(n, REFUSED_LATE, "the target said so") for n, row in enumerate(rows) if "refuse_late" in row)
+        self.rows.extend(row for row in rows if "refuse_late" not in row)
         self.keys.append(key)
-        return Written("memory:", len(self.rows), sha256(b"").hexdigest(), ())
+        self._ends.append((self._ends[-1][0] + len(prepared.content), len(self.rows)))
+        return Written("memory:", self._ends[-1][0], sha256(b"").hexdigest(), late)
 
     def close(self, finished: bool) -> None:
         """See `engine.plugin_api.Sink`."""
+        self.closed = finished

@@ -21,7 +21,8 @@ TABLES = {
     "p_nodes": ("node_id", "node_id! kind plugin plugin_version settings_hash step#"),
     "p_edges": ("edge_id", "edge_id! from_node to_node label mode"),
     "p_rows": ("row_index", "row_index+ valid# source_position# source_key data# seq#"),
-    "p_tokens": ("token_id", "token_id! row_index# branch_name fork_group_id join_group_id expand_group_id batch_id data# seq#"),
+    "p_tokens": ("token_id", "token_id! row_index# branch_name fork_group_id join_group_id expand_group_id batch_id data# "
+                 "seq#"),
     "p_token_parents": ("token_id ordinal", "token_id! ordinal+ parent_token_id!"),
     "p_states": ("token_id opened_seq", "token_id! opened_seq+ node_id attempt# status input# output# started_us# "
                  "duration_us# error group_id closed_seq#"),
@@ -46,8 +47,8 @@ def upgrade() -> None:
     op.create_table(
         "p_runs",
         sa.Column("run", BIG, primary_key=True),
-        *map(_column, ("run_id!", "pipeline", "status", "started_us#", "sealed_us#", "settings_hash", "rows_read#", "tokens#",
-                       "late_arrivals#", "events#", "root=", "unreadable_from_seq#")),
+        *map(_column, ("run_id!", "pipeline", "status", "started_us#", "sealed_us#", "settings_hash", "rows_read#",
+                       "tokens#", "late_arrivals#", "events#", "root=", "unreadable_from_seq#")),
         sa.UniqueConstraint("run_id"),
     )
     for name, (key, columns) in TABLES.items():
