@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from tests.house import style, tree, walls, words
-from tests.house.edges import DOORS, EDGES, LONG_FILES
+from tests.house.edges import DOORS, EDGES
 from tests.house.tree import PACKAGES, PYTHON, Parsed, parse
 
 Rule = Callable[[Parsed], Sequence[str]]
@@ -31,11 +31,6 @@ def _uninvited(file: Parsed) -> list[str]:
     return [] if allowed is None else walls.uninvited(file, allowed)
 
 
-def _too_long(file: Parsed) -> list[str]:
-    found = style.too_long(file)
-    return found[1:] if file.path in LONG_FILES else found
-
-
 def _words(file: Parsed) -> list[str]:
     return words.forbidden(file.path, file.text)
 
@@ -48,7 +43,7 @@ RULES_FOR_OURS: Sequence[Rule] = (
     style.keyword_pass_through,
     style.module_state,
 )
-RULES_FOR_ALL: Sequence[Rule] = (_too_long, style.badly_named, style.star_imports, style.swallowed_errors)
+RULES_FOR_ALL: Sequence[Rule] = (style.too_long, style.badly_named, style.star_imports, style.swallowed_errors)
 
 
 def test_the_project_has_its_rooms_at_the_top_level() -> None:
@@ -92,12 +87,6 @@ def test_every_edge_that_is_allowed_is_used() -> None:
     assert stale == []
 
 
-def test_every_long_file_that_is_allowed_is_long() -> None:
-    """The same for sizes."""
-    by_path = {file.path: file for file in ALL}
-    assert [path for path in LONG_FILES if path not in by_path or not style.too_long(by_path[path])] == []
-
-
 def test_no_file_names_a_registry_or_a_machine() -> None:
     """What is committed holds on every machine: lock files name versions, nothing names a place."""
     assert [finding for path, text in tree.text_files() for finding in words.forbidden(path, text)] == []
@@ -134,9 +123,8 @@ COUNTER_EXAMPLES: Sequence[tuple[Rule, str, str]] = (
     (style.module_state, "engine/a.py", "SEEN = {}\ndef f(x):\n    SEEN[x] = 1"),
     (style.module_state, "engine/a.py", "SEEN: list[int] = []\ndef f(x):\n    SEEN.append(x)"),
     (style.module_state, "engine/a.py", "n = 0\ndef f():\n    global n\n    n = 1"),
-    (_too_long, "engine/a.py", "x = 1\n" * 401),
-    (_too_long, "engine/a.py", "def f():\n" + "    x = 1\n" * 60),
-    (_too_long, "ledger/events.py", "x = 1\n" * 401 + "def f():\n" + "    x = 1\n" * 60),
+    (style.too_long, "engine/a.py", "x = 1\n" * 401),
+    (style.too_long, "engine/a.py", "def f():\n" + "    x = 1\n" * 60),
     (style.badly_named, "engine/row_utils.py", "x = 1"),
     (style.badly_named, "engine/common/a.py", "x = 1"),
     (style.badly_named, "engine/a.py", "class RunManager:\n    pass"),

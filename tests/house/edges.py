@@ -40,7 +40,3 @@ DOORS: Mapping[str, str] = {
     "counterfoil/": "the doors: terminal, files, processes",
     "migrations/": "alembic's scripts: the only owner of DDL",
 }
-
-LONG_FILES: Mapping[str, str] = {
-    "ledger/events.py": "the catalogue: every event's shape on one page, no logic to take apart",
-}

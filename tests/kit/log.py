@@ -102,7 +102,7 @@ class Log:
                                late=late))
 
     def stamped(self) -> list[e.Event]:
-        """The events with their headers; a seal states the size and root of what stands before it."""
+        """The events with their headers; a seal states the size of what stands before it (its root comes with the bytes)."""
         return stamp(self.run, self.said)
 
     def store(self, store: Store | None = None) -> Store:
@@ -111,10 +111,14 @@ class Log:
 
 
 def stamp(run: str, said: Iterable[e.Event]) -> list[e.Event]:
-    """Fill in run, seq and version where an event leaves them empty."""
-    return [
+    """Fill in run, seq, version and a seal's size where an event leaves them empty."""
+    stamped = [
         replace(event, run=event.run or run, seq=event.seq or seq, v=event.v or VERSION_OF[type(event)])
         for seq, event in enumerate(said, start=1)
+    ]
+    return [
+        replace(event, size=event.size or event.seq - 1) if isinstance(event, e.RunSealed) else event
+        for event in stamped
     ]
 
 
