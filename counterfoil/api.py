@@ -27,23 +27,26 @@ from ledger.errors import CounterfoilError, UsageError
 from ledger.laws import Finding
 from ledger.replay import Verdict
 from ledger.verify import Completeness, Fault
+from ledger.world import artifacts
 from projections import explain as explaining
 from projections.catch_up import Difference
 
 
 class Verified(Struct, kw_only=True, frozen=True):
-    """Four answers about one run, each its own: bytes and guards, laws, read tables, completeness."""
+    """Answers about one run, each its own: bytes and guards, laws, read tables, completeness; when asked, the sinks' files."""
 
     run: str
     integrity: list[Fault]
     lawfulness: list[Finding]
     projections: list[Difference]
     completeness: Completeness
+    world: list[Finding] | None = None
 
     @property
     def ok(self) -> bool:
         """Whether nothing was found; that it is complete only a receipt can prove."""
-        return not (self.integrity or self.lawfulness or self.projections or self.completeness.status == "failed")
+        found = self.integrity or self.lawfulness or self.projections or self.world
+        return not (found or self.completeness.status == "failed")
 
 
 def run(
@@ -123,19 +126,23 @@ def _explain(opened: Ledger, tables: Any, run: str, token: str | None, row: int 
     return explaining.explain(tables, opened.store, run, token or "")
 
 
-def verify(run: str, *, ledger: str = DEFAULT_URL, expect: tuple[int, str] | None = None) -> Verified:
-    """Check one run's bytes, guards, laws and read tables; against a receipt (size, root) also that it is all there."""
+def verify(run: str, *, ledger: str = DEFAULT_URL, expect: tuple[int, str] | None = None, world: bool = False) -> Verified:
+    """Check one run's bytes, guards, laws and read tables; against a receipt (size, root) also that it is all there.
+
+    `world` reads the sinks' files again and compares them with what was confirmed (law R4).
+    """
     with Ledger(ledger) as opened:
-        return verify_in(opened, find_run(opened, run), expect)
+        return verify_in(opened, find_run(opened, run), expect, world=world)
 
 
-def verify_in(opened: Ledger, run: str, expect: tuple[int, str] | None = None) -> Verified:
+def verify_in(opened: Ledger, run: str, expect: tuple[int, str] | None = None, *, world: bool = False) -> Verified:
     """The same in a ledger that is open, for a run that exists."""
     store = opened.store
     integrity = [*verifying.guards(store), *verifying.integrity(store, ids.LEDGER_STREAM), *verifying.integrity(store, run)]
     lawful = replaying.replay(store, run, deep=True).verdict.findings
     return Verified(run=run, integrity=integrity, lawfulness=lawful, projections=opened.differences_of(run),
-                    completeness=verifying.completeness(store, run, expect))
+                    completeness=verifying.completeness(store, run, expect),
+                    world=artifacts(store, run, opened.file_reader(run)) if world else None)
 
 
 def find_run(opened: Ledger, name: str) -> str:

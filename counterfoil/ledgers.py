@@ -9,15 +9,16 @@ from __future__ import annotations
 import os
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
 import migrations
 from engine.ports import system
-from ledger import registry
+from ledger import reader, registry
 from ledger.errors import LedgerUnavailable, UsageError
+from ledger.events import RunStarted
 from ledger.file_lock import FileLock
 from ledger.sqlite_store import SqliteStore, prepare_file
 from ledger.store import StreamHead
@@ -77,6 +78,18 @@ class Ledger:
     def differences_of(self, run: str) -> list[catching.Difference]:
         """The same of one run."""
         return [one for one in self.differences() if one.row.get("run_id") == run]
+
+    def file_reader(self, run: str) -> Callable[[str, int, int], bytes]:
+        """Reads pieces of the files that a run's sinks name, relative to the directory it ran in."""
+        _, started = next(reader.events(self.store, run, until=1))
+        directory = Path(started.directory if isinstance(started, RunStarted) else ".")
+
+        def read(uri: str, offset: int, length: int) -> bytes:
+            with (directory / uri).open("rb") as file:
+                file.seek(offset)
+                return file.read(length)
+
+        return read
 
     @contextmanager
     def as_of(self, run: str, seq: int) -> Iterator[ReadTables]:

@@ -78,8 +78,8 @@ def opening(prepared: Prepared, pipeline: BoundPipeline, ports: Ports, run: str 
                          where="--run-id", next_step="choose another")
     try:
         identity = pipeline.source.identity()
-    except OSError as error:
-        raise RunIncomplete("SOURCE_UNREADABLE", f"expected a source that can be read, found {error.strerror or error}",
+    except Exception as error:
+        raise RunIncomplete("SOURCE_UNREADABLE", f"expected a source that can be read, found {error}",
                             where=file.where("source", "options"), next_step="mend source.options, then run again"
                             ) from error
     return Opening(

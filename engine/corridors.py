@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import networkx as nx
 
 from engine.pipeline_file import PipelineFile
-from engine.problems import Problem
+from engine.problems import Problem, nearest
 from engine.wiring import Wiring, sections, steps
 from ledger.graph import DISCARD, SOURCE, Edge
 
@@ -66,7 +66,7 @@ class _Checker:
         return Checked(self._problems, [] if self._problems else self._warnings(corridors))
 
     def _problem(self, code: str, node: str, what: str, next_step: str) -> None:
-        self._problems.append(Problem(code, what, self._file.where(*self._places.get(node, ())), next_step))
+        self._problems.append(self._file.problem(code, self._places.get(node, ()), what, next_step))
 
     # --- which corridors there are -------------------------------------------------------------------------------
 
@@ -77,7 +77,7 @@ class _Checker:
         unmade = [branch for branch in settings.branches if branch not in self._makers]
         if unmade:
             self._problem("BRANCH_UNMADE", settings.name, f"expected a fork that makes branch {unmade[0]!r} of "
-                          f"{settings.name}, found none", "list the branch in a gate's fork_to")
+                          f"{settings.name}, found none", nearest(unmade[0], self._makers) or "list the branch in a gate's fork_to")
             return None
         gates = sorted({self._makers[branch] for branch in settings.branches})
         if len(gates) > 1:

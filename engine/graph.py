@@ -49,7 +49,7 @@ class _Builder:
         self._plugins: dict[str, Plugin] = {}
         self._options: dict[str, Mapping[str, object]] = {}
         self._problems: list[Problem] = []
-        self._quarantine = str(self._settings.source.options.get("on_validation_failure", DISCARD))
+        self._quarantine = self._settings.source.options.get("on_validation_failure", DISCARD)
 
     def build(self, *, strict: bool) -> Pipeline:
         for node, kind, name, options, path in self._with_plugins():
@@ -72,7 +72,7 @@ class _Builder:
             raise PipelineRefused(self._problems)
 
     def _problem(self, code: str, path: Path, what: str, next_step: str = "") -> None:
-        self._problems.append(Problem(code, what, self._file.where(*path), next_step))
+        self._problems.append(self._file.problem(code, path, what, next_step))
 
     # --- plugins and expressions ---------------------------------------------------------------------------------
 

@@ -21,13 +21,13 @@ from engine.bound import BoundPipeline
 from engine.executors import coalesces, gates, owed, sinks, sources, steps
 from engine.executors.keeper import describe
 from engine.feed import Broken, Exhausted, Feed
-from engine.plugin_api import SourceRow
+from engine.plugin_api import Sink, SourceRow
 from engine.recorder import Recorder
 from engine.rows import FrozenRow, freeze
 from ledger import coalesce as rules
 from ledger import ids
 from ledger.errors import RunIncomplete
-from ledger.events import Event, SinkWriteFailed, SourceExhausted, SourceFailed, StepFailed, TokenExpanded
+from ledger.events import Event, SinkWriteFailed, SourceExhausted, SourceFailed, StepFailed, StepStarted, TokenExpanded
 from ledger.fold.groups import rule_of
 from ledger.fold.state import Group, OwedDivert, OwedLoss, Stage, Token
 
@@ -153,6 +153,8 @@ class Loop:
 
     def _step(self, token: Token, row: FrozenRow) -> None:
         step = self._pipeline.steps[token.node]
+        if step.node.effect:
+            self._announce(token)
         called = steps.call(step, row, self._now_ns)
         self._tick()
         event, rows = steps.attempted(step, token, row, called, self._recorder, self._state.jitter_seed, self._limits)
@@ -174,6 +176,12 @@ class Loop:
         for child, made in zip(list(self._state.born), rows, strict=True):
             self._place(child, made)
         self._settle()
+
+    def _announce(self, token: Token) -> None:
+        """An effect's intent is durable before the effect."""
+        key = f"{self._state.run}/{token.id}/{token.node}"
+        self._record(StepStarted(token=token.id, node=token.node, attempt=token.attempt, input=token.payload, key=key))
+        self._recorder.commit()
 
     def _keep_parent(self, token: Token, row: FrozenRow) -> None:
         """A gathered expansion's list is merged into the parent's row, so it waits with the group."""
@@ -297,12 +305,20 @@ class Loop:
             sink = self._pipeline.sinks[name]
             offset = sink.offset()
             for tokens in sinks.chunks(line):
-                write = sinks.plan(self._state, name, sink, tokens, self._rows, offset)
+                write = self._planned(name, sink, tokens, offset)
                 self._record(write.intent)
                 planned.append(write)
                 offset = None if offset is None else offset + len(write.prepared.content)
             line.clear()
         return planned
+
+    def _planned(self, name: str, sink: Sink, tokens: list[Token], offset: int | None) -> sinks.Planned:
+        """One write. A sink that cannot even encode rows is a sink at fault: nothing of the write is on record."""
+        try:
+            return sinks.plan(self._state, name, sink, tokens, self._rows, offset)
+        except Exception as error:
+            raise RunIncomplete("SINK_FAILED", f"expected a sink that encodes rows, found {describe(error)}",
+                                where=f"sink {name}", next_step="mend the sink, then resume the run") from error
 
     def _write(self, write: sinks.Planned) -> None:
         name = write.intent.sink
@@ -312,7 +328,8 @@ class Loop:
         self._record(event)
         if isinstance(event, SinkWriteFailed):
             self._recorder.commit()
-            raise RunIncomplete("SINK_FAILED", "expected a sink that takes rows", where=f"sink {name}",
+            found = describe(performed.error) if performed.error else "nothing"
+            raise RunIncomplete("SINK_FAILED", f"expected a sink that takes rows, found {found}", where=f"sink {name}",
                                 next_step="mend the sink, then resume the run")
         self._settle()
 

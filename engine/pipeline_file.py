@@ -53,6 +53,10 @@ class PipelineFile:
         """`file:line` of a key, or of the nearest key around it."""
         return _where(self.path, self.lines, path)
 
+    def problem(self, code: str, path: Path, what: str, next_step: str = "") -> Problem:
+        """What is wrong at a key, which it names."""
+        return Problem(code, f"{dotted(path)}: {what}" if path else what, self.where(*path), next_step)
+
     def hash_of(self, *path: str | int) -> str:
         """Hash of one section, before substitution."""
         section: Any = self.raw
@@ -212,5 +216,9 @@ def _notices(settings: PipelineSettings, where: Callable[[Path], str]) -> tuple[
                     "would not happen here", where(("landscape", key)), "remove it, and protect or export the ledger "
                     "itself")])
     found = [key for key in REPLACED if getattr(settings, key) is not None]
-    return tuple(f"{where((key,))}: {key} is accepted and has no effect{' but its url' if key == 'landscape' else ''}: "
-                 f"{REPLACED[key]}" for key in found)
+    replaced = [f"{where((key,))}: {key} is accepted and has no effect{' but its url' if key == 'landscape' else ''}: "
+                f"{REPLACED[key]}" for key in found]
+    idle = [("limits", "step_seconds")] if settings.limits.step_seconds is not None else []
+    idle += [("concurrency", "max_workers")] if settings.concurrency.max_workers > 1 else []
+    return (*replaced, *(f"{where(key)}: {dotted(key)} has no effect yet: steps run one after the other, without a "
+                         "deadline" for key in idle))

@@ -138,7 +138,7 @@ class _Sinks:
                 sink.open(None)
             except BaseException as error:
                 self.__exit__()
-                if isinstance(error, OSError):
+                if isinstance(error, Exception):
                     raise _sink_fault(name, error) from error
                 raise
             self._opened[name] = sink
@@ -150,7 +150,7 @@ class _Sinks:
             name, sink = self._opened.popitem()
             try:
                 sink.close(True)
-            except OSError as error:
+            except Exception as error:
                 raise _sink_fault(name, error) from error
 
     def __exit__(self, *_: object) -> None:
@@ -159,7 +159,7 @@ class _Sinks:
                 self._opened.popitem()[1].close(False)
 
 
-def _sink_fault(name: str, error: OSError) -> RunIncomplete:
+def _sink_fault(name: str, error: Exception) -> RunIncomplete:
     return RunIncomplete("SINK_FAILED", f"expected a sink that takes rows, found {error}", where=f"sink {name}",
                          next_step="mend the sink, then resume the run")
 

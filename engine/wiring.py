@@ -90,14 +90,15 @@ class _Wirer:
         return Wiring(self._edges, self._carriers, self._problems)
 
     def _problem(self, code: str, path: Path, what: str, next_step: str = "") -> None:
-        self._problems.append(Problem(code, what, self._file.where(*path), next_step))
+        self._problems.append(self._file.problem(code, path, what, next_step))
 
     def _names(self) -> None:
         seen: dict[str, str] = {SOURCE: "source"}
         for kind, name, path in sections(self._file):
             if name in seen:
-                self._problem("NAME_TWICE", (*path, "name"), f"expected one node named {name!r}, found a {seen[name]} "
-                              f"and a {kind}", "rename one of them")
+                key = path if kind == "sink" else (*path, "name")
+                self._problem("NAME_TWICE", key, f"expected one node named {name!r}, found a {seen[name]} and a {kind}",
+                              "rename one of them")
             seen[name] = kind
         branches: dict[str, str] = {}
         for n, gate in enumerate(self._settings.gates):

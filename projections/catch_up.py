@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from ledger import ids, reader
 from ledger.codec import Undecodable
+from ledger.errors import LedgerUnavailable
 from ledger.events import Event
 from ledger.file_lock import FileLock
 from ledger.fold import State, apply
@@ -133,9 +134,21 @@ def _fill(store: Store, ledger: Path, make: MakeTables, run: str | None) -> Path
             _project_all(store, fresh, None, heads)
         else:
             _project_all(store, fresh, make, list(_runs(store)))
+        _check_whole(fresh, store)
         return swap_in(fresh, ledger)
     finally:
         remove(fresh)
+
+
+def _check_whole(path: Path, store: Store) -> None:
+    """A generation is swapped in only when its pages hold and it has read every run as far as can be read."""
+    sizes = {head.run: head.size for head in _runs(store)}
+    with ReadTables(path, write=False) as tables:
+        fault = tables.damage()
+        behind = [run for run, (_, seq) in tables.places().items() if seq < sizes.get(run, 0) and not _is_stuck(tables, run)]
+    if fault or behind:
+        raise LedgerUnavailable("READ_TABLES_NOT_MADE", f"expected whole read tables, found {fault or behind[0]}",
+                                where=str(path), next_step="try again; check the disk")
 
 
 def _project_all(store: Store, path: Path, make: MakeTables | None, heads: Sequence[StreamHead] | Iterator[StreamHead],

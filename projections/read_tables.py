@@ -133,6 +133,11 @@ class ReadTables:
         found = {row[0] for row in self.select("SELECT name FROM sqlite_master WHERE type = 'view'")}
         return found.issuperset(names)
 
+    def damage(self) -> str | None:
+        """What SQLite finds wrong with the file's pages, or None."""
+        found = self.select("PRAGMA quick_check(1)")
+        return None if found == [("ok",)] else str(found[0][0])
+
     def hurry(self) -> None:
         """Settings for a file that nobody reads before it is whole."""
         self._connection.execute("PRAGMA journal_mode = MEMORY")

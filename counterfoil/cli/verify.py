@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -19,10 +20,11 @@ from ledger.errors import UsageError
 @click.command("verify")
 @click.argument("run", required=False)
 @click.option("--expect", metavar="SIZE:ROOT", help="A receipt that was kept elsewhere.")
+@click.option("--world", is_flag=True, help="Also read the sinks' files again (R4).")
 @ledger_option
 @form_option
 @debug_option
-def command(run: str | None, expect: str | None, url: str | None, form: str) -> int:
+def command(run: str | None, expect: str | None, world: bool, url: str | None, form: str) -> int:
     """Verify RUN, or every run; exit 5 when something does not hold."""
     receipt = _receipt(expect)
     if receipt is not None and run is None:
@@ -30,7 +32,7 @@ def command(run: str | None, expect: str | None, url: str | None, form: str) -> 
     with open_ledger(url) as ledger:
         names = [api.find_run(ledger, run)] if run is not None else [head.run for head in ledger.heads()
                                                                     if head.run != ids.LEDGER_STREAM]
-        found = [api.verify_in(ledger, name, receipt) for name in names]
+        found = [api.verify_in(ledger, name, receipt, world=world) for name in names]
     answers = [_answer(one) for one in found]
     if form == output.TABLE:
         for one in found:
@@ -64,6 +66,8 @@ def _answer(one: Verified) -> dict[str, Any]:
         "lawfulness": [msgspec.to_builtins(finding) for finding in one.lawfulness],
         "projections": [difference._asdict() for difference in one.projections],
     }
+    if one.world is not None:
+        parts["world"] = [msgspec.to_builtins(finding) for finding in one.world]
     return {"run": one.run, "ok": one.ok,
             **{name: {"ok": not findings, "findings": findings} for name, findings in parts.items()},
             "completeness": msgspec.to_builtins(one.completeness)}
@@ -71,7 +75,11 @@ def _answer(one: Verified) -> dict[str, Any]:
 
 def _tell(one: Verified) -> None:
     output.say(f"run {one.run}")
-    for name, findings in (("integrity", one.integrity), ("lawfulness", one.lawfulness), ("projections", one.projections)):
+    parts: list[tuple[str, Sequence[Any]]] = [("integrity", one.integrity), ("lawfulness", one.lawfulness),
+                                              ("projections", one.projections)]
+    if one.world is not None:
+        parts.append(("world", one.world))
+    for name, findings in parts:
         output.say(f"  {name:13}{'ok' if not findings else f'{len(findings)} findings'}")
         for finding in findings[:10]:
             output.say(f"    {_text(finding)}")
@@ -79,7 +87,7 @@ def _tell(one: Verified) -> None:
 
 
 def _first(one: Verified) -> str:
-    findings: list[Any] = [*one.integrity, *one.lawfulness, *one.projections]
+    findings: list[Any] = [*one.integrity, *one.lawfulness, *one.projections, *(one.world or ())]
     return _text(findings[0]) if findings else one.completeness.text
 
 

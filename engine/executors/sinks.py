@@ -55,10 +55,10 @@ def plan(state: State, name: str, sink: Sink, tokens: Sequence[Token], rows: Map
 
 
 class Performed(NamedTuple):
-    """What the sink gave back: what it wrote, or the `OSError` that kept it from writing."""
+    """What the sink gave back: what it wrote, or what it raised instead."""
 
     written: Written | None
-    error: OSError | None
+    error: Exception | None
     duration_us: int
 
 
@@ -67,7 +67,7 @@ def perform(planned: Planned, sink: Sink, now_ns: Callable[[], int]) -> Performe
     began_ns = now_ns()
     try:
         written = sink.write(planned.prepared, planned.intent.key)
-    except OSError as error:
+    except Exception as error:
         return Performed(None, error, (now_ns() - began_ns) // 1000)
     return Performed(written, None, (now_ns() - began_ns) // 1000)
 
