@@ -20,6 +20,7 @@ from ledger.file_lock import FileLock
 from ledger.fold import State, apply
 from ledger.laws import Finding, LawBroken
 from ledger.store import Store, StreamHead
+from projections.output import Output
 from projections.projector import FINGERPRINT, NAME, RunProjector
 from projections.read_tables import ReadTables, generation, remove, swap_in
 from projections.views import TOLD
@@ -92,7 +93,7 @@ def project(store: Store, head: StreamHead, tables: ReadTables, *, after: int = 
             apply(state, event)
             projector.event(state, event)
             if event.seq == after:
-                projector.forget()
+                projector.records.output = Output()
             elif event.seq % EVENTS_PER_BATCH == 0 and event.seq > after:
                 _store(store, tables, key, projector, state, head)
     except LawBroken as broken:
@@ -110,8 +111,9 @@ def _events(store: Store, run: str, last: int) -> Iterator[Event]:
 
 
 def _store(store: Store, tables: ReadTables, key: int, projector: RunProjector, state: State, head: StreamHead) -> None:
-    numbers = projector.output.numbers()
-    projector.output.fill(store.payloads(state.run, numbers) if numbers else {})
+    output = projector.records.output
+    numbers = output.numbers()
+    output.fill(store.payloads(state.run, numbers) if numbers else {})
     rows = projector.hand_over(state)
     if state.seq == head.size:
         projector.run[10] = head.root

@@ -3,7 +3,8 @@
 Why: effect and place are stored together, many events at a time; a text that derives from row values lies in a payload
 and is fetched once for a whole batch.
 
-Invariant: rows that may still change are held by the projector and handed over as they stand at the end of a batch.
+Invariants: a row is a list in the column order of `projections.tables` after `run`; rows that may still change are held in
+`Records`, and handed over as they stand at the end of a batch.
 """
 
 from __future__ import annotations
@@ -34,19 +35,43 @@ class Key(NamedTuple):
 
 
 class Output:
-    """Rows by table name, in the column order of `projections.tables` after `run`."""
+    """Finished rows, one list a table."""
 
     def __init__(self) -> None:
-        self.rows: dict[str, list[Record]] = {}
+        self.nodes: list[Record] = []
+        self.edges: list[Record] = []
+        self.payloads: list[Record] = []
+        self.rows: list[Record] = []
+        self.tokens: list[Record] = []
+        self.parents: list[Record] = []
+        self.states: list[Record] = []
+        self.routing: list[Record] = []
+        self.groups: list[Record] = []
+        self.batches: list[Record] = []
+        self.members: list[Record] = []
+        self.calls: list[Record] = []
+        self.sink_writes: list[Record] = []
+        self.violations: list[Record] = []
         self._lookups: list[tuple[Record, int]] = []
 
-    def add(self, table: str, row: Record) -> Record:
-        """A finished row."""
-        found = self.rows.get(table)
-        if found is None:
-            found = self.rows[table] = []
-        found.append(row)
-        return row
+    def by_table(self) -> dict[str, list[Record]]:
+        """The rows under the names of their tables."""
+        return {
+            "p_nodes": self.nodes,
+            "p_edges": self.edges,
+            "p_payloads": self.payloads,
+            "p_rows": self.rows,
+            "p_tokens": self.tokens,
+            "p_token_parents": self.parents,
+            "p_states": self.states,
+            "p_routing": self.routing,
+            "p_groups": self.groups,
+            "p_batches": self.batches,
+            "p_batch_members": self.members,
+            "p_calls": self.calls,
+            "p_sink_writes": self.sink_writes,
+            "p_violations": self.violations,
+        }
 
     def look_up(self, row: Record, column: int) -> None:
         """Note that a column holds a `Text` or a `Key`."""
@@ -65,11 +90,6 @@ class Output:
                 row[column] = _said(value, payloads)
             elif isinstance(value, Key):
                 row[column] = _text(payloads.get(value.n))
-        self._lookups = []
-
-    def clear(self) -> None:
-        """Forget what was handed over."""
-        self.rows = {}
         self._lookups = []
 
 

@@ -21,6 +21,8 @@ from ledger.errors import LedgerUnavailable
 from projections.output import Record
 
 FETCH_ROWS = 1000
+CHANGING = frozenset({"p_tokens", "p_states", "p_groups", "p_batches", "p_sink_writes", "p_violations"})
+"""Tables whose rows are stored again when what they tell of goes on."""
 
 
 class ReadTables:
@@ -83,11 +85,12 @@ class ReadTables:
         return self.key_of(run_id)
 
     def put(self, run: int, rows: Mapping[str, Sequence[Record]]) -> None:
-        """Store a projector's rows; a row whose key is there already takes its place."""
+        """Store a projector's rows; where rows can change, one whose key is there already takes its place."""
         for table, records in rows.items():
             if records:
                 marks = ", ".join("?" * (self._columns[table] - 1))
-                self._connection.executemany(f"INSERT OR REPLACE INTO {table} VALUES ({run}, {marks})", records)
+                verb = "INSERT OR REPLACE" if table in CHANGING else "INSERT"
+                self._connection.executemany(f"{verb} INTO {table} VALUES ({run}, {marks})", records)
 
     def put_run(self, run: int, record: Record) -> None:
         """Store the run's own row."""
@@ -142,6 +145,7 @@ class ReadTables:
         """Settings for a file that nobody reads before it is whole."""
         self._connection.execute("PRAGMA journal_mode = MEMORY")
         self._connection.execute("PRAGMA synchronous = OFF")
+        self._connection.execute("PRAGMA cache_size = -65536")
 
     def settle(self) -> None:
         """Turn a freshly filled file into one that can be read while it is written."""

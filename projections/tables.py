@@ -80,9 +80,11 @@ rows = _table(
 )  # fmt: skip
 
 tokens = _table(
-    "p_tokens", "token_id", _text("token_id", null=False), _big("row_index"), _text("branch_name"),
-    _text("fork_group_id"), _text("join_group_id"), _text("expand_group_id"), _text("batch_id"), _big("data"), _big("seq"),
+    "p_tokens", "token_id", _text("token_id", null=False), _big("row_index"), _text("branch_name"), _big("born_by"),
+    _text("born_of"), _big("data"), _big("seq"), _text("outcome"), _text("sink_name"), _text("ended_of"), _big("error_n"),
+    _text("reason"), _big("ended_seq"),
 )  # fmt: skip
+"""A token with its birth (`born_by` 1 fork, 2 join, 3 expansion, 4 batch; `born_of` that group) and its end."""
 
 token_parents = _table(
     "p_token_parents", "token_id ordinal", _text("token_id", null=False), _big("ordinal", null=False),
@@ -99,12 +101,6 @@ routing = _table(
     "p_routing", "seq ordinal", _big("seq", null=False), _big("ordinal", null=False), _text("token_id"), _text("node_id"),
     _text("edge_id"), _text("mode"), _text("routing_group_id"), _text("reason"), _big("reason_n"),
     Index("p_routing_by_token", "run", "token_id"),
-)  # fmt: skip
-
-outcomes = _table(
-    "p_outcomes", "token_id", _text("token_id", null=False), _text("outcome"), _text("sink_name"),
-    _text("fork_group_id"), _text("join_group_id"), _text("expand_group_id"), _text("batch_id"), _big("error_n"),
-    _text("reason"), _big("seq"),
 )  # fmt: skip
 
 groups = _table(

@@ -20,6 +20,14 @@ def _hex(n: str) -> str:
     return f"(SELECT lower(hex(h.hash)) FROM p_payloads h WHERE h.run = t.run AND h.n = {n})"
 
 
+def _born(by: int) -> str:
+    return f"CASE t.born_by WHEN {by} THEN t.born_of END"
+
+
+def _ended(outcome: str) -> str:
+    return f"CASE t.outcome WHEN '{outcome}' THEN t.ended_of END"
+
+
 def _view(table: str, columns: str) -> str:
     return f"SELECT r.run_id, {columns} FROM {table} t JOIN p_runs r ON r.run = t.run"
 
@@ -45,8 +53,9 @@ VIEWS: Mapping[str, str] = {
                    "CASE t.mode WHEN 'divert' THEN 'divert' ELSE 'normal' END AS flow_type"),
     "rows": _view("p_rows", "t.row_index, CAST(t.row_index AS TEXT) AS token_id, t.valid, t.source_position, t.source_key, "
                   f"{_hex('t.data')} AS data_hash, t.seq"),
-    "tokens": _view("p_tokens", "t.token_id, t.row_index, t.branch_name, t.fork_group_id, t.join_group_id, "
-                    f"t.expand_group_id, t.batch_id, {_hex('t.data')} AS data_hash, t.seq"),
+    "tokens": _view("p_tokens", f"t.token_id, t.row_index, t.branch_name, {_born(1)} AS fork_group_id, "
+                    f"{_born(2)} AS join_group_id, {_born(3)} AS expand_group_id, {_born(4)} AS batch_id, "
+                    f"{_hex('t.data')} AS data_hash, t.seq"),
     "token_parents": _view("p_token_parents", "t.token_id, t.parent_token_id, t.ordinal"),
     "node_states": _view("p_states", "t.token_id, t.node_id, (SELECT n.step FROM p_nodes n WHERE n.run = t.run AND "
                          "n.node_id = t.node_id) AS step_index, t.attempt, t.status, "
@@ -55,8 +64,10 @@ VIEWS: Mapping[str, str] = {
                          f"{_FACTS} AS context, t.opened_seq, t.closed_seq"),
     "routing_events": _view("p_routing", "t.seq, t.ordinal, t.token_id, t.node_id, t.edge_id, t.mode, t.routing_group_id, "
                             f"t.reason, {_hex('t.reason_n')} AS reason_hash"),
-    "token_outcomes": _view("p_outcomes", "t.token_id, t.outcome, t.sink_name, t.fork_group_id, t.join_group_id, "
-                            f"t.expand_group_id, t.batch_id, {_hex('t.error_n')} AS error_hash, t.reason, t.seq"),
+    "token_outcomes": _view("p_tokens", f"t.token_id, t.outcome, t.sink_name, {_ended('forked')} AS fork_group_id, "
+                            f"{_ended('coalesced')} AS join_group_id, {_ended('expanded')} AS expand_group_id, "
+                            f"{_ended('consumed_in_batch')} AS batch_id, {_hex('t.error_n')} AS error_hash, t.reason, "
+                            "t.ended_seq AS seq") + " WHERE t.outcome IS NOT NULL",
     "coalesce_groups": _view("p_groups", "t.coalesce, t.group_id, t.row_index, t.status, t.trigger, t.failure_reason, "
                              "t.policy, t.merge_strategy, t.expected_branches, t.branches_arrived, t.branches_lost, "
                              "t.branches_missing, t.arrival_order, t.merged_token_id, t.wait_duration_ms, t.collisions, "

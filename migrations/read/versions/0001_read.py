@@ -21,14 +21,12 @@ TABLES = {
     "p_nodes": ("node_id", "node_id! kind plugin plugin_version settings_hash step#"),
     "p_edges": ("edge_id", "edge_id! from_node to_node label mode"),
     "p_rows": ("row_index", "row_index+ valid# source_position# source_key data# seq#"),
-    "p_tokens": ("token_id", "token_id! row_index# branch_name fork_group_id join_group_id expand_group_id batch_id data# "
-                 "seq#"),
+    "p_tokens": ("token_id", "token_id! row_index# branch_name born_by# born_of data# seq# outcome sink_name ended_of "
+                 "error_n# reason ended_seq#"),
     "p_token_parents": ("token_id ordinal", "token_id! ordinal+ parent_token_id!"),
     "p_states": ("token_id opened_seq", "token_id! opened_seq+ node_id attempt# status input# output# started_us# "
                  "duration_us# error group_id closed_seq#"),
     "p_routing": ("seq ordinal", "seq+ ordinal+ token_id node_id edge_id mode routing_group_id reason reason_n#"),
-    "p_outcomes": ("token_id", "token_id! outcome sink_name fork_group_id join_group_id expand_group_id batch_id error_n# "
-                   "reason seq#"),
     "p_groups": ("group_id", "group_id! coalesce row_index# status trigger failure_reason policy merge_strategy "
                  "expected_branches branches_arrived branches_lost branches_missing arrival_order merged_token_id "
                  "wait_duration_ms# collisions opened_seq# closed_seq#"),
