@@ -1,15 +1,20 @@
-"""Rebuild of all read tables in events per CPU second, against folding alone; `explain` of one token in a small and a large
-ledger. Run: python -m bench.rebuild [ROWS]"""
+"""Rebuild of all read tables in events per CPU second, against replay alone; `explain` of one token, small and large.
+
+Run: python -m bench.rebuild [ROWS]
+"""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from statistics import median
 
-from bench.pipelines import made
+from bench.pipelines import KINDS, made
 from counterfoil.api import explain_in
+from counterfoil.collector import quiet_collector
 from counterfoil.ledgers import Ledger
 from engine import binding
 from engine.loop import Hooks
@@ -22,29 +27,36 @@ ASKED = 50
 
 
 def main(rows: int = 50_000) -> None:
-    """Print a line for the rebuild and one for `explain`."""
-    small, _ = _measure(SMALL_ROWS)
-    large, line = _measure(rows)
-    print(line)
+    """Print a line for each pipeline's rebuild and one for `explain`."""
+    quiet_collector()
+    for kind in KINDS:
+        with _ran(kind, rows) as (ledger, events):
+            replay_s = _cpu(partial(replay, ledger.store, "bench"))
+            rebuild_s = _cpu(ledger.rebuild)
+            print(f"rebuild {kind}: {events / rebuild_s:,.0f} events/CPU s of {events}, replay alone "
+                  f"{events / replay_s:,.0f}; ratio {replay_s / rebuild_s:.2f}", flush=True)
+    small, large = _explain(SMALL_ROWS), _explain(rows)
     print(f"explain: {large * 1000:.2f} ms at {rows} rows, {small * 1000:.2f} ms at {SMALL_ROWS} rows; "
           f"ratio {large / small:.2f}")
 
 
-def _measure(rows: int) -> tuple[float, str]:
-    with made("fork", rows) as directory:
+@contextmanager
+def _ran(kind: str, rows: int) -> Iterator[tuple[Ledger, int]]:
+    """A ledger with one run, and how many events it has."""
+    with made(kind, rows) as directory:
         prepared = binding.prepare(str(directory / "pipeline.yaml"), system())
         pipeline = binding.bound(prepared)
         with Ledger.create(f"sqlite:///{directory / 'bench.db'}") as ledger:
             opening = binding.opening(prepared, pipeline, system(), "bench")
-            receipt = start(ledger.store, opening, pipeline, system(), Hooks())
-            fold_s = _cpu(lambda: replay(ledger.store, "bench"))
-            rebuild_s = _cpu(ledger.rebuild)
-            with ledger.catch_up():
-                pass
-            asked = [_cpu(lambda row=row: explain_in(ledger, "bench", f"{row}.left", None, None))  # type: ignore[misc]
-                     for row in range(0, rows, max(1, rows // ASKED))]
-    return median(asked), (f"rebuild: {receipt.size / rebuild_s:,.0f} events/CPU s of {receipt.size}, fold alone "
-                           f"{receipt.size / fold_s:,.0f}; ratio {fold_s / rebuild_s:.2f}")
+            yield ledger, start(ledger.store, opening, pipeline, system(), Hooks()).size
+
+
+def _explain(rows: int) -> float:
+    """Median CPU seconds of explaining one token."""
+    with _ran("fork", rows) as (ledger, _):
+        ledger.catch_up().close()
+        asked = range(0, rows, max(1, rows // ASKED))
+        return median([_cpu(partial(explain_in, ledger, "bench", f"{row}.left", None, None)) for row in asked])
 
 
 def _cpu(what: Callable[[], object]) -> float:

@@ -6,7 +6,6 @@ Run: python -m bench.rows [ROWS ...]. Each measurement is a process of its own.
 from __future__ import annotations
 
 import csv
-import gc
 import json
 import resource
 import subprocess
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.pipelines import KINDS, made
+from counterfoil.collector import quiet_collector
 from counterfoil.ledgers import Ledger
 from engine import binding
 from engine.loop import Hooks
@@ -31,9 +31,7 @@ def measure(kind: str, rows: int) -> dict[str, float]:
         prepared = binding.prepare(str(directory / "pipeline.yaml"), system())
         pipeline = binding.bound(prepared)
         url = f"sqlite:///{directory / 'bench.db'}"
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(100_000, 50, 50)
+        quiet_collector()
         with Ledger.create(url) as ledger:
             opening = binding.opening(prepared, pipeline, system(), "bench")
             began, wall = time.process_time(), time.perf_counter()

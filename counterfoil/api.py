@@ -10,15 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
 
-from counterfoil.ledgers import DEFAULT_URL, Ledger
+from counterfoil.ledgers import DEFAULT_URL, VARIABLE, Ledger, is_part_of, path_of
 from engine import binding
 from engine.loop import Hooks
 from engine.pipeline_file import ledger_url
 from engine.ports import Ports, system
+from engine.problems import PipelineRefused
 from engine.run import Receipt, start
 from ledger import ids
 from ledger import replay as replaying
@@ -33,7 +35,7 @@ from projections.catch_up import Difference
 
 
 class Verified(Struct, kw_only=True, frozen=True):
-    """Answers about one run, each its own: bytes and guards, laws, read tables, completeness; when asked, the sinks' files."""
+    """Answers about one run, each its own: bytes and guards, laws, read tables, completeness; if asked, sinks' files."""
 
     run: str
     integrity: list[Fault]
@@ -74,7 +76,9 @@ def run_prepared(
     prepared: binding.Prepared, *, run_id: str | None, ledger: str | None, wait: bool, hooks: Hooks, ports: Ports
 ) -> Receipt:
     """The same for a pipeline file that has been prepared."""
-    url = ledger or ports.environment.get("COUNTERFOIL_LEDGER") or ledger_url(prepared.file.settings) or DEFAULT_URL
+    url = ledger if ledger is not None else ports.environment.get(VARIABLE) or ledger_url(prepared.file.settings)
+    url = DEFAULT_URL if url is None else url
+    _apart(prepared, path_of(url))
     pipeline = binding.bound(prepared)
     opening = binding.opening(prepared, pipeline, ports, run_id)
     with Ledger.create(url, wait=wait) as opened:
@@ -86,6 +90,16 @@ def run_prepared(
             raise
         opened.catch_up().close()
         return receipt
+
+
+def _apart(prepared: binding.Prepared, ledger: Path) -> None:
+    """A sink that wrote to the ledger's files would destroy the record."""
+    for name, sink in prepared.file.settings.sinks.items():
+        path = sink.options.get("path")
+        if isinstance(path, str) and is_part_of(Path(path), ledger):
+            raise PipelineRefused([prepared.file.problem(
+                "PATH_TAKEN", ("sinks", name, "options", "path"), f"expected a path of its own for sink {name}, found that "
+                "of the ledger", "name another file")])
 
 
 def replay(run: str, *, ledger: str = DEFAULT_URL, until_seq: int | None = None, until_at: int | None = None,

@@ -7,12 +7,14 @@ schema, or no ledger at all, is said to be that before anything is read.
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
+from urllib.parse import quote
 
 import migrations
 from engine.ports import system
@@ -27,6 +29,7 @@ from projections.read_tables import ReadTables, remove
 
 DEFAULT_URL = "sqlite:///counterfoil.db"
 VARIABLE = "COUNTERFOIL_LEDGER"
+READ_PAGE_BYTES = 16_384
 
 
 class Ledger:
@@ -119,13 +122,22 @@ def path_of(url: str) -> Path:
     """The file that a `sqlite:///` URL names. Raises `UsageError` for anything else."""
     prefix = "sqlite:///"
     if url.startswith(prefix) and len(url) > len(prefix) and "\0" not in url:
-        return Path(url.removeprefix(prefix))
+        path = Path(url.removeprefix(prefix))
+        return path.absolute() if str(path).startswith("file:") else path  # SQLite may take `file:` for the scheme of a URI
     scheme = url.partition(":")[0]
     if scheme.startswith("postgres"):
         raise UsageError("LEDGER_UNSUPPORTED", "expected sqlite:///FILE: this version keeps its ledger on SQLite only",
                          where="--ledger", next_step="name a file")
-    raise UsageError("LEDGER_URL_INVALID", f"expected sqlite:///FILE, found {url!r:.100}", where="--ledger",
+    shown = re.sub(r"//[^@]*@", "//***@", url)
+    raise UsageError("LEDGER_URL_INVALID", f"expected sqlite:///FILE, found {shown!r:.100}", where="--ledger",
                      next_step="three slashes and a path, e.g. sqlite:///counterfoil.db")
+
+
+def is_part_of(path: Path, ledger: Path) -> bool:
+    """Whether a path is the ledger's file, or one that is kept beside it."""
+    path, ledger = path.resolve(), ledger.resolve()
+    beside = rf"{re.escape(ledger.name)}(-wal|-shm|-journal|\.lock|\.new.*|\.read\..*)?"
+    return path.parent == ledger.parent and re.fullmatch(beside, path.name) is not None
 
 
 def revision(path: Path) -> str | None:
@@ -142,14 +154,20 @@ def revision(path: Path) -> str | None:
 
 def make_read_tables(path: Path) -> None:
     """An empty file with the read tables in it."""
-    migrations.upgrade(f"sqlite:///{path}", "read")
+    connection = sqlite3.connect(path, isolation_level=None)
+    try:
+        connection.execute(f"PRAGMA page_size = {READ_PAGE_BYTES}")
+        connection.execute("PRAGMA user_version = 1")
+    finally:
+        connection.close()
+    migrations.upgrade(_engine_url(path), "read")
 
 
 def upgrade(path: Path, *, wait: bool) -> str:
     """Bring an existing ledger's schema to the head; gives the revision."""
     lock = FileLock(Path(f"{path}.lock"), wait=wait)
     try:
-        migrations.upgrade(f"sqlite:///{path}", "log")
+        migrations.upgrade(_engine_url(path), "log")
     finally:
         lock.release()
     return migrations.HEADS["log"]
@@ -168,7 +186,7 @@ def _make(path: Path, *, wait: bool) -> None:
         remove(temporary)
         ports = system()
         prepare_file(temporary)
-        migrations.upgrade(f"sqlite:///{temporary}", "log")
+        migrations.upgrade(_engine_url(temporary), "log")
         store = SqliteStore(temporary, write=True)
         try:
             registry.create(store, ports.random_bytes(16).hex(), ports.wall_us())
@@ -183,6 +201,11 @@ def _make(path: Path, *, wait: bool) -> None:
         with suppress(FileNotFoundError):
             path.with_name(f"{path.name}.new.lock").unlink()
         lock.release()
+
+
+def _engine_url(path: Path) -> str:
+    """The path for SQLAlchemy, which would take a `?` in it for the beginning of options."""
+    return f"sqlite:///{quote(str(path.absolute()))}"
 
 
 def _quoted(path: Path) -> str:

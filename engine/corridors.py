@@ -77,7 +77,8 @@ class _Checker:
         unmade = [branch for branch in settings.branches if branch not in self._makers]
         if unmade:
             self._problem("BRANCH_UNMADE", settings.name, f"expected a fork that makes branch {unmade[0]!r} of "
-                          f"{settings.name}, found none", nearest(unmade[0], self._makers) or "list the branch in a gate's fork_to")
+                          f"{settings.name}, found none",
+                          nearest(unmade[0], self._makers) or "list the branch in a gate's fork_to")
             return None
         gates = sorted({self._makers[branch] for branch in settings.branches})
         if len(gates) > 1:
@@ -160,17 +161,21 @@ class _Checker:
                               f"{between}", f"join {sorted(forks[node])} in one coalesce there")
 
     def _warnings(self, corridors: list[Corridor]) -> list[Problem]:
-        """E8: an error edge in the corridor of a `require_all` fails every group whose row takes it."""
+        """E8: an error edge in the corridor of a `require_all` fails every group whose row takes it.
+
+        Of corridors in one another the innermost counts: its coalesce is the one that hears of the loss.
+        """
         policies = {one.name: one.policy for one in self._file.settings.coalesce}
         routes = {section.name: section.on_error for _, _, section in steps(self._file)}
+        outermost_first = sorted(corridors, key=lambda corridor: len(corridor.nodes), reverse=True)
+        innermost = {node: corridor for corridor in outermost_first for node in corridor.nodes}
         return [
-            Problem(WARNING, f"an error at {node} fails the whole group at {corridor.coalesce} (require_all), which "
-                    f"{corridor.opener} forks", self._file.where(*self._places[node]),
+            Problem(WARNING, f"an error at {node} fails the whole group at {innermost[node].coalesce} (require_all), which "
+                    f"{innermost[node].opener} opens", self._file.where(*self._places[node]),
                     "another policy would go on without the branch")
-            for corridor in corridors
-            if policies[corridor.coalesce] == "require_all"
-            for node in sorted(corridor.nodes)
-            if routes.get(node) not in (None, DISCARD)
+            for node in self._places
+            if node in innermost and policies[innermost[node].coalesce] == "require_all"
+            and routes.get(node) not in (None, DISCARD)
         ]
 
 

@@ -15,9 +15,10 @@ import networkx as nx
 
 from engine import corridors, wiring
 from engine.expressions import ExpressionInvalid, compile_expression
-from engine.pipeline_file import Path, PipelineFile, problem
+from engine.pipeline_file import Path, PipelineFile, problems
 from engine.plugins import Catalog, Kind, OptionsInvalid, Plugin, PluginBroken, PluginUnknown, bind, check_options, schema_of
 from engine.problems import PipelineRefused, Problem, nearest
+from engine.schema import shown
 from engine.settings import AggregationSettings, CoalesceSettings
 from ledger.graph import DISCARD, SOURCE, BatchRule, CoalesceRule, Edge, Graph, Node
 
@@ -49,7 +50,7 @@ class _Builder:
         self._plugins: dict[str, Plugin] = {}
         self._options: dict[str, Mapping[str, object]] = {}
         self._problems: list[Problem] = []
-        self._quarantine = self._settings.source.options.get("on_validation_failure", DISCARD)
+        self._quarantine = self._divert_of_source()
 
     def build(self, *, strict: bool) -> Pipeline:
         for node, kind, name, options, path in self._with_plugins():
@@ -73,6 +74,15 @@ class _Builder:
 
     def _problem(self, code: str, path: Path, what: str, next_step: str = "") -> None:
         self._problems.append(self._file.problem(code, path, what, next_step))
+
+    def _divert_of_source(self) -> str:
+        """Where invalid rows go: a name, which the wiring will look up."""
+        found = self._settings.source.options.get("on_validation_failure", DISCARD)
+        if isinstance(found, str):
+            return found
+        self._problem("VALUE_INVALID", ("source", "options", "on_validation_failure"),
+                      f"expected a sink or discard, found {shown(found)}", "name a sink, or discard")
+        return DISCARD
 
     # --- plugins and expressions ---------------------------------------------------------------------------------
 
@@ -107,8 +117,7 @@ class _Builder:
                 check_options(plugin, options)
         except OptionsInvalid as invalid:
             where = self._file.where
-            self._problems += [problem(found, lambda key: where(*key), invalid.model, (*path, "options"))
-                               for found in invalid.errors]
+            self._problems += problems(invalid.errors, lambda key: where(*key), invalid.model, (*path, "options"))
 
     def _with_schema(self, options: dict[str, object], path: Path) -> dict[str, object]:
         if "schema" not in options:
@@ -133,9 +142,9 @@ class _Builder:
             self._problem("EXPRESSION_INVALID", path, str(invalid), "see expressions in the docs")
 
     def _paths(self) -> None:
-        """Two sinks never write one file, and no sink writes the file that is read."""
+        """Two sinks never write one file, and no sink writes a file that is read."""
         settings = self._settings
-        taken: dict[FilePath, str] = {}
+        taken: dict[FilePath, str] = {FilePath(self._file.path).resolve(): "the pipeline file"}
         source = settings.source.options.get("path")
         if isinstance(source, str):
             taken[FilePath(source).resolve()] = "the source"

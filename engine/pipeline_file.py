@@ -6,7 +6,7 @@ file:line, the key, what was expected, and the nearest known key.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import PurePath
@@ -139,10 +139,17 @@ def _settings(data: object, where: Callable[[Path], str]) -> PipelineSettings:
     try:
         return PipelineSettings.model_validate(data)
     except ValidationError as error:
-        raise PipelineRefused([problem(found, where, PipelineSettings) for found in error.errors()]) from None
+        raise PipelineRefused(problems(error.errors(), where, PipelineSettings)) from None
 
 
-def problem(found: Mapping[str, Any], where: Callable[[Path], str], model: type[BaseModel], base: Path = ()) -> Problem:
+def problems(errors: Iterable[Mapping[str, Any]], where: Callable[[Path], str], model: type[BaseModel], base: Path = ()
+             ) -> list[Problem]:
+    """Pydantic's errors in our words, unknown keys first: a slip in a key's name is why another one is missing."""
+    ordered = sorted(errors, key=lambda found: found["type"] != "extra_forbidden")
+    return [_problem(found, where, model, base) for found in ordered]
+
+
+def _problem(found: Mapping[str, Any], where: Callable[[Path], str], model: type[BaseModel], base: Path) -> Problem:
     """One of pydantic's errors in our words; `base` is where the model's data stands in the file."""
     inside = tuple(part for part in found["loc"] if part != "[key]")
     path = (*base, *inside)
@@ -151,7 +158,7 @@ def problem(found: Mapping[str, Any], where: Callable[[Path], str], model: type[
     if kind == "extra_forbidden":
         known = _fields_at(model, inside[:-1])
         return Problem("KEY_UNKNOWN", f"{key}: expected a known key, found {str(inside[-1])!r}", where(path),
-                       nearest(str(inside[-1]), known))
+                       nearest(str(inside[-1]), known) or "remove it: no key is known here")
     if kind == "missing":
         return Problem("KEY_MISSING", f"{key}: expected a value, found none", where(path[:-1]), f"add {inside[-1]}")
     text = found["msg"].removeprefix("Value error, ")

@@ -149,10 +149,10 @@ def _load(place: str) -> Callable[..., Any]:
 
 
 def _imported(load: Callable[[], Any], place: str) -> Callable[..., Any]:
-    """Whatever importing other people's code raises is one error of ours."""
+    """Whatever importing other people's code raises is one error of ours, `SystemExit` too."""
     try:
         target: Callable[..., Any] = load()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise PluginBroken(f"expected to import {place}, found {type(error).__name__}: {error}") from error
     if not callable(target):
         raise PluginBroken(f"expected a function or a class at {place}, found {type(target).__name__}")

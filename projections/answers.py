@@ -27,8 +27,8 @@ def show(tables: ReadTables, run: str) -> Answer:
         **row,
         "complete": row["unreadable_from_seq"] is None,
         "outcomes": fates(tables, run),
-        "open_tokens": tables.select("SELECT count(*) FROM tokens t LEFT JOIN token_outcomes o ON o.run_id = t.run_id AND "
-                                     "o.token_id = t.token_id WHERE t.run_id = ? AND o.outcome IS NULL", (run,))[0][0],
+        "open_tokens": tables.select("SELECT count(*) FROM p_tokens t JOIN p_runs r ON r.run = t.run WHERE r.run_id = ? AND "
+                                     "t.outcome IS NULL", (run,))[0][0],
         "coalesces": tables.records(
             "SELECT coalesce, status, trigger, failure_reason, count(*) AS groups FROM coalesce_groups WHERE run_id = ? "
             "GROUP BY coalesce, status, trigger, failure_reason ORDER BY coalesce, groups DESC, trigger", (run,)),
@@ -52,20 +52,19 @@ def tokens(tables: ReadTables, run: str, outcome: str | None = None, node: str |
 
     `outcome` may be `open` for tokens that have none yet.
     """
-    conditions, values = ["t.run_id = ?"], [run]
+    conditions, values = ["r.run_id = ?"], [run]
     if outcome == "open":
-        conditions.append("o.outcome IS NULL")
+        conditions.append("t.outcome IS NULL")
     elif outcome is not None:
-        conditions.append("o.outcome = ?")
+        conditions.append("t.outcome = ?")
         values.append(outcome)
     if node is not None:
-        conditions.append("EXISTS (SELECT 1 FROM node_states s WHERE s.run_id = t.run_id AND s.token_id = t.token_id AND "
-                          "s.node_id = ?)")
+        conditions.append("EXISTS (SELECT 1 FROM p_states s WHERE s.run = t.run AND s.token_id = t.token_id AND s.node_id = ?)")
         values.append(node)
     return tables.stream(
-        "SELECT t.run_id, t.token_id, t.row_index, t.branch_name, o.outcome, o.sink_name, o.join_group_id, o.reason, "
-        "t.seq AS born_seq, o.seq AS ended_seq FROM tokens t LEFT JOIN token_outcomes o ON o.run_id = t.run_id AND "
-        f"o.token_id = t.token_id WHERE {' AND '.join(conditions)} ORDER BY t.seq, t.token_id", values)
+        "SELECT r.run_id, t.token_id, t.row_index, t.branch_name, t.outcome, t.sink_name, "
+        "CASE t.outcome WHEN 'coalesced' THEN t.ended_of END AS join_group_id, t.reason, t.seq AS born_seq, t.ended_seq "
+        f"FROM p_tokens t JOIN p_runs r ON r.run = t.run WHERE {' AND '.join(conditions)} ORDER BY t.seq, t.token_id", values)
 
 
 def pending(tables: ReadTables, store: Store, run: str) -> list[Answer]:
@@ -79,15 +78,15 @@ def pending(tables: ReadTables, store: Store, run: str) -> list[Answer]:
                  "has": len(msgspec.json.decode(row["tokens"])), "since_seq": row["seq"]} for row in tables.records(
         "SELECT * FROM sink_writes WHERE run_id = ? AND status = 'intended' ORDER BY seq", (run,))]
     waiting += [{"kind": "token", "what": row["token_id"], "node": row["node_id"], "waits_for": "its next step", "has": None,
-                 "since_seq": row["seq"]} for row in tables.records(_UNPLACED, (run, run))]
+                 "since_seq": row["seq"]} for row in tables.records(_UNPLACED, (run,))]
     return [{"run_id": run, **one, "since": _at(store, run, one["since_seq"])} for one in waiting]
 
 
 _UNPLACED = (
-    "SELECT t.token_id, t.seq, (SELECT s.node_id FROM node_states s WHERE s.run_id = t.run_id AND s.token_id = t.token_id "
-    "ORDER BY s.opened_seq DESC LIMIT 1) AS node_id FROM tokens t LEFT JOIN token_outcomes o ON o.run_id = t.run_id AND "
-    "o.token_id = t.token_id WHERE t.run_id = ? AND o.outcome IS NULL AND NOT EXISTS (SELECT 1 FROM node_states s WHERE "
-    "s.run_id = ? AND s.token_id = t.token_id AND s.status = 'open') ORDER BY t.seq, t.token_id"
+    "SELECT t.token_id, t.seq, (SELECT s.node_id FROM p_states s WHERE s.run = t.run AND s.token_id = t.token_id "
+    "ORDER BY s.opened_seq DESC LIMIT 1) AS node_id FROM p_tokens t JOIN p_runs r ON r.run = t.run WHERE r.run_id = ? AND "
+    "t.outcome IS NULL AND NOT EXISTS (SELECT 1 FROM p_states s WHERE s.run = t.run AND s.token_id = t.token_id AND "
+    "s.status = 'open') ORDER BY t.seq, t.token_id"
 )
 """Tokens that have no outcome and stand before a node: to be retried, or interrupted there."""
 

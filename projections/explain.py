@@ -151,9 +151,8 @@ def _walk(tables: ReadTables, run: str, token: str, to: str, from_: str) -> list
 
 
 def _brief(tables: ReadTables, run: str, token: str) -> Answer:
-    row = _row(tables, "SELECT t.token_id, t.row_index, t.branch_name, o.outcome, o.sink_name, o.reason, t.seq AS born_seq, "
-               "o.seq AS ended_seq FROM tokens t LEFT JOIN token_outcomes o ON o.run_id = t.run_id AND "
-               "o.token_id = t.token_id WHERE t.run_id = ? AND t.token_id = ?", run, token)
+    row = _row(tables, "SELECT t.token_id, t.row_index, t.branch_name, t.outcome, t.sink_name, t.reason, t.seq AS born_seq, "
+               "t.ended_seq FROM p_tokens t JOIN p_runs r ON r.run = t.run WHERE r.run_id = ? AND t.token_id = ?", run, token)
     return row or {"token_id": token}
 
 

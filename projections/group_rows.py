@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import msgspec
 
 from ledger.events import CoalesceFailed, TokensCoalesced
 from ledger.fold.groups import facts
-from ledger.fold.state import Group, State
+from ledger.fold.state import Group
 from ledger.ids import family
 from projections.output import Record
 
@@ -27,22 +28,16 @@ def still_open(group: Group) -> Record:
                 group.opened_seq, None)
 
 
-def closed(event: TokensCoalesced | CoalesceFailed, opened: Group | None, state: State) -> Record:
-    """The row of a group as its resolution states it. `opened` is the group as it was followed (a gather's was not)."""
-    node = state.plan.coalesces[event.coalesce]
-    known = event.facts
-    opened_seq = opened.opened_seq if opened is not None else event.seq
+def closed(event: TokensCoalesced | CoalesceFailed, opened: Group) -> Record:
+    """The row of a group as its resolution states it; facts too long for the event's body are those of the group itself."""
+    known = event.facts or facts(opened, event.active_ms)
     merged = event.merged if isinstance(event, TokensCoalesced) else None
     reason = event.reason if isinstance(event, CoalesceFailed) else None
     status = "merged" if merged else "failed"
-    if known is None:
-        rule = node.coalesce
-        return _row(event.group, event.coalesce, status, event.trigger, reason, rule.policy if rule else "",
-                    rule.merge if rule else "", (), [], {}, (), merged, None, event.collisions, opened_seq, event.seq)
     return _row(event.group, event.coalesce, status, event.trigger, reason, known.policy, known.merge_strategy,
                 known.expected_branches, [(one.branch, one.offset_ms) for one in known.arrival_order],
                 {one.branch: one.reason for one in known.branches_lost}, known.branches_missing, merged,
-                known.wait_duration_ms, event.collisions, opened_seq, event.seq)
+                known.wait_duration_ms, event.collisions, opened.opened_seq, event.seq)
 
 
 def _row(
@@ -52,11 +47,20 @@ def _row(
     closed_seq: int | None,
 ) -> Record:
     root = family(group)
-    came = {branch for branch, _ in arrivals}
+    arrived = tuple(expected)
+    if len(arrivals) < len(arrived):
+        came = {branch for branch, _ in arrivals}
+        arrived = tuple([branch for branch in expected if branch in came])
     return [
         group, coalesce, root if isinstance(root, int) else None, status, trigger, reason, policy, merge,
-        as_json(expected), as_json([branch for branch in expected if branch in came]), as_json(lost), as_json(missing),
+        _names(tuple(expected)), _names(arrived), as_json(lost) if lost else "{}", _names(tuple(missing)),
         as_json([{"branch": branch, "offset_ms": offset} for branch, offset in arrivals]), merged, wait_ms,
-        as_json(collisions), opened_seq, closed_seq,
+        as_json(collisions) if collisions else "{}", opened_seq, closed_seq,
     ]  # fmt: skip
+
+
+@lru_cache(maxsize=1024)
+def _names(names: tuple[str, ...]) -> str:
+    """Branch lists repeat from group to group."""
+    return as_json(names)
 

@@ -14,7 +14,8 @@ from typing import Any
 
 from ledger import events as e
 from ledger import ids
-from ledger.fold.state import State
+from ledger.codec import VERSIONS
+from ledger.fold.state import Group, State, Token
 from ledger.laws import Finding
 from projections import group_rows
 from projections.output import Key, Record, Text
@@ -23,7 +24,8 @@ from projections.views import statements
 
 NAME = "run"
 VERSION = 1
-FINGERPRINT = sha256("\n".join([str(VERSION), *statements()]).encode()).hexdigest()[:16]
+FINGERPRINT = sha256("\n".join([str(VERSION), str(sorted(VERSIONS.items())), *statements()]).encode()).hexdigest()[:16]
+"""Of what is made, and of the events that can be read: a run that an unknown one stopped is read again when it is known."""
 
 LATE = Text("late_arrival", None)
 
@@ -177,13 +179,12 @@ class RunProjector:
 
     def _routed(self, state: State, event: e.Routed) -> None:
         token = state.tokens[event.token]
-        self.records.state(event, token.id, event.node, token.attempt, "completed", token.payload, token.payload,
-                           event.duration_us)
+        self._chosen(event, token)
         self.records.output.routing.append([event.seq, 0, token.id, event.node, event.edge, "move", None, None, None])
 
     def _forked(self, state: State, event: e.TokenForked) -> None:
         records, parent, seq, node = self.records, state.ended[0], event.seq, event.node
-        records.state(event, parent.id, node, parent.attempt, "completed", parent.payload, parent.payload, event.duration_us)
+        self._chosen(event, parent)
         group = ids.frame_group(parent.id, node)
         parents = (parent.id,)
         for ordinal, child in enumerate(state.born):
@@ -192,6 +193,14 @@ class RunProjector:
                 [seq, ordinal, parent.id, node, f"{node}:{branch}", "copy", group, None, None])
             records.born(event, child, FORK, group, parents, branch)
         records.ended(state, event, of=group)
+
+    def _chosen(self, event: e.Routed | e.TokenForked, token: Token) -> None:
+        """A gate's state passes its input on. It is open already where the attempt had to be on record (wary resume)."""
+        records, n = self.records, token.payload
+        if token.id in records.states:
+            records.close(event, token.id, "completed", output=n, duration_us=event.duration_us)
+        else:
+            records.state(event, token.id, event.node, 1, "completed", n, n, event.duration_us)
 
     def _expanded(self, state: State, event: e.TokenExpanded) -> None:
         records = self.records
@@ -204,6 +213,10 @@ class RunProjector:
         group = ids.frame_group(event.token, event.node)
         for child in state.born:
             records.born(event, child, EXPAND, group, (event.token,))
+        join = state.plan.gathers.get(event.node)
+        if join is not None:
+            gather = ids.merged_token(event.token, join)
+            records.groups[gather] = state.groups[gather]
         records.ended(state, event, of=group)
 
     def _diverted(self, state: State, event: e.Diverted) -> None:
@@ -237,8 +250,9 @@ class RunProjector:
     def _coalesced(self, state: State, event: e.TokensCoalesced) -> None:
         records, output = self.records, event.output
         n = output if isinstance(output, int) else records.payload(output)
-        self._resolved(state, event, "completed", None, n)
-        records.born(event, state.born[0], JOIN, event.group, [token.id for token in state.ended])
+        opened = self._resolved(state, event, "completed", None, n)
+        parents = [token.id for token in state.ended] or [opened.frame.token]
+        records.born(event, state.born[0], JOIN, event.group, parents)
         records.ended(state, event, of=event.group)
 
     def _coalesce_failed(self, state: State, event: e.CoalesceFailed) -> None:
@@ -247,13 +261,16 @@ class RunProjector:
         self.records.ended(state, event, reason=reason)
 
     def _resolved(self, state: State, event: e.TokensCoalesced | e.CoalesceFailed, status: str, error: Text | None,
-                  output: int | None) -> None:
+                  output: int | None) -> Group:
+        """Close the group and the states of those it held; gives the group as it was."""
         records = self.records
         if event.collided is not None:
             records.payload(event.collided)
-        records.output.groups.append(group_rows.closed(event, records.groups.pop(event.group, None), state))
+        opened = records.groups.pop(event.group)
+        records.output.groups.append(group_rows.closed(event, opened))
         for token in state.ended:
             records.close(event, token.id, status, output=output, error=error)
+        return opened
 
     # --- batches -------------------------------------------------------------------------------------------------
 
@@ -273,8 +290,13 @@ class RunProjector:
         for one in event.outputs or ():
             if isinstance(one.output, e.Commitment):
                 records.payload(one.output)
+        rule = state.plan.aggregations[event.aggregation].batch
+        go_on = rule is not None and rule.output_mode == "passthrough"
         for ordinal, token in enumerate(members):
-            records.close(event, token, "failed" if ordinal in rejected else "completed", error=rejected.get(ordinal))
+            if ordinal in rejected:
+                records.close(event, token, "failed", error=rejected[ordinal])
+            else:
+                records.close(event, token, "completed", output=state.tokens[token].payload if go_on else None)
         accepted = [token for ordinal, token in enumerate(members) if ordinal not in rejected]
         for child, one in zip(state.born, event.outputs or (), strict=False):
             parents = accepted if one.parents == "all" else [members[n] for n in one.parents]

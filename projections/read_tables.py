@@ -21,7 +21,7 @@ from ledger.errors import LedgerUnavailable
 from projections.output import Record
 
 FETCH_ROWS = 1000
-CHANGING = frozenset({"p_tokens", "p_states", "p_groups", "p_batches", "p_sink_writes", "p_violations"})
+CHANGING = frozenset({"p_payloads", "p_tokens", "p_states", "p_groups", "p_batches", "p_sink_writes", "p_violations"})
 """Tables whose rows are stored again when what they tell of goes on."""
 
 

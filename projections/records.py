@@ -12,6 +12,7 @@ from ledger import events as e
 from ledger.fold.state import Group, State, Token
 from projections import group_rows
 from projections.output import Output, Record, Text
+from projections.views import CHUNK
 
 FORK, JOIN, EXPAND, BATCH = 1, 2, 3, 4
 """How a token was born (`p_tokens.born_by`)."""
@@ -31,11 +32,15 @@ class Records:
         self.members: dict[str, list[str]] = {}
         self.writes: dict[int, tuple[Record, e.SinkWriteIntended]] = {}
         self.reasons: dict[str, Text] = {}
+        self._hashed = 0
+        self._hashes = bytearray()
 
     def hand_over(self) -> dict[str, list[Record]]:
         """Everything finished since the last time, and what is open as it stands."""
         rows = self.output.by_table()
         self.output = Output()
+        if self._hashes:
+            rows["p_payloads"].append([self._hashed // CHUNK, bytes(self._hashes)])
         rows["p_tokens"].extend(self.tokens.values())
         rows["p_states"].extend(self.states.values())
         rows["p_groups"].extend(map(group_rows.still_open, self.groups.values()))
@@ -44,9 +49,26 @@ class Records:
         return rows
 
     def payload(self, commitment: e.Commitment) -> int:
-        """A payload's hash, under its number."""
-        self.output.payloads.append([commitment.n, bytes.fromhex(commitment.sha256)])
-        return commitment.n
+        """A payload's hash, under its number. Numbers that an event's list payload took in between have none here."""
+        n, hashes = commitment.n, self._hashes
+        if n != self._hashed + 1:
+            self._skip(n)
+        self._hashed = n
+        hashes += bytes.fromhex(commitment.sha256)
+        if n % CHUNK == 0:
+            self._finish_chunk()
+        return n
+
+    def _skip(self, n: int) -> None:
+        while self._hashed + 1 < n:
+            self._hashed += 1
+            self._hashes += bytes(32)
+            if self._hashed % CHUNK == 0:
+                self._finish_chunk()
+
+    def _finish_chunk(self) -> None:
+        self.output.payloads.append([self._hashed // CHUNK - 1, bytes(self._hashes)])
+        self._hashes.clear()
 
     def error(self, code: str, reason: e.Commitment | None) -> Text:
         """A code with the text that the event introduces."""
@@ -93,11 +115,13 @@ class Records:
 
     def ended(self, state: State, event: e.Event, *, of: str | None = None, sink: str | None = None,
               reason: Text | None = None) -> None:
-        """The outcome of each token that the event ended; what made it leave the normal path before is its reason."""
+        """The outcome of each token that the event ended. Without a reason of the event's own, what made the token leave the
+        normal path before is its reason.
+        """
         reasons, tokens, finished, seq = self.reasons, self.tokens, self.output.tokens, event.seq
         for token in state.ended:
             row = tokens.pop(token.id)
-            text = reasons.pop(token.id, reason) if reasons else reason
+            text = (reasons.pop(token.id, None) if reasons else None) if reason is None else reason
             row[7], row[8], row[9], row[12] = token.outcome, sink, of, seq
             finished.append(row)
             if text is not None:

@@ -61,7 +61,8 @@ runs = Table(
     UniqueConstraint("run_id"),
 )
 
-payloads = _table("p_payloads", "n", _big("n", null=False), Column("hash", LargeBinary, nullable=False))
+payloads = _table("p_payloads", "chunk", _big("chunk", null=False), Column("hashes", LargeBinary, nullable=False))
+"""The hashes of 64 payloads, one after the other: payload `n` is number `(n - 1) % 64` of chunk `(n - 1) / 64`."""
 
 nodes = _table(
     "p_nodes", "node_id", _text("node_id", null=False), _text("kind"), _text("plugin"), _text("plugin_version"),

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+CHUNK = 64
+"""Payload hashes in one row of `p_payloads`."""
+
 
 def _iso(column: str) -> str:
     """Microseconds as UTC ISO 8601 with microseconds."""
@@ -17,7 +20,8 @@ def _iso(column: str) -> str:
 
 def _hex(n: str) -> str:
     """The hash of a payload by number."""
-    return f"(SELECT lower(hex(h.hash)) FROM p_payloads h WHERE h.run = t.run AND h.n = {n})"
+    return (f"(SELECT lower(hex(substr(h.hashes, ({n} - 1) % {CHUNK} * 32 + 1, 32))) FROM p_payloads h "
+            f"WHERE h.run = t.run AND h.chunk = ({n} - 1) / {CHUNK})")
 
 
 def _born(by: int) -> str:

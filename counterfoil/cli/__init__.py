@@ -80,7 +80,7 @@ def _run(given: list[str]) -> int:
         return 2
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx else "counterfoil"
-        return _failed(f"USAGE: {error.format_message()}; {where}; see {where} --help", 2, debug=debug)
+        return _failed(f"USAGE: {error.format_message().rstrip('.')}; {where}; see {where} --help", 2, debug=debug)
     except click.ClickException as error:
         return _failed(f"USAGE: {error.format_message()}", 2, debug=debug)
     except (click.Abort, KeyboardInterrupt):

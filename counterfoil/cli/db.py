@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-
 import click
 
 import migrations
 from counterfoil import ledgers
 from counterfoil.cli import output
-from counterfoil.cli.options import debug_option, form_option, ledger_option
-from counterfoil.ledgers import DEFAULT_URL, VARIABLE, Ledger
+from counterfoil.cli.options import debug_option, form_option, ledger_option, ledger_url
+from counterfoil.ledgers import Ledger
 from ledger.errors import LedgerUnavailable
 
 
@@ -27,7 +25,7 @@ def command() -> None:
 @debug_option
 def upgrade(wait: bool, url: str | None, form: str) -> int:
     """Bring the ledger to this version's schema; make it when there is none."""
-    url = _url(url)
+    url = ledger_url(url)
     path = ledgers.path_of(url)
     if not path.exists():
         Ledger.create(url, wait=wait).close()
@@ -42,7 +40,7 @@ def upgrade(wait: bool, url: str | None, form: str) -> int:
 @debug_option
 def current(url: str | None, form: str) -> int:
     """Name the schema revision that the ledger stands at."""
-    url = _url(url)
+    url = ledger_url(url)
     _answer(_standing(url), form)
     return 0
 
@@ -53,7 +51,7 @@ def current(url: str | None, form: str) -> int:
 @debug_option
 def check(url: str | None, form: str) -> int:
     """Say whether the ledger stands at this version's schema, with its guards; exit 6 when not."""
-    url = _url(url)
+    url = ledger_url(url)
     standing = _standing(url)
     if not standing["current"]:
         raise LedgerUnavailable("LEDGER_SCHEMA", f"expected schema {standing['head']}, found {standing['revision']}",
@@ -65,10 +63,6 @@ def check(url: str | None, form: str) -> int:
                                 next_step="`counterfoil verify` says whether the record still holds")
     _answer(standing, form)
     return 0
-
-
-def _url(url: str | None) -> str:
-    return url or os.environ.get(VARIABLE) or DEFAULT_URL
 
 
 def _standing(url: str) -> dict[str, object]:

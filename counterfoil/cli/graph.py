@@ -29,7 +29,8 @@ def command(what: str, format_: str, url: str | None) -> int:
     if format_ == "json":
         output.answer("graph", graph_text.as_data(graph), output.JSON)
     else:
-        click.echo((graph_text.mermaid if format_ == "mermaid" else graph_text.dot)(graph))
+        for line in (graph_text.mermaid if format_ == "mermaid" else graph_text.dot)(graph).split("\n"):
+            output.say(line)
     return 0
 
 

@@ -30,6 +30,11 @@ def debug_option(function: Command) -> Command:
     return click.option("--debug", is_flag=True, hidden=True, expose_value=False)(function)
 
 
+def ledger_url(url: str | None, of_file: str | None = None) -> str:
+    """The ledger that `--ledger` names, else the environment, else the pipeline file; an empty `--ledger` names none."""
+    return url if url is not None else os.environ.get(VARIABLE) or of_file or DEFAULT_URL
+
+
 def open_ledger(url: str | None) -> Ledger:
     """The ledger to read."""
-    return Ledger(url or os.environ.get(VARIABLE) or DEFAULT_URL)
+    return Ledger(ledger_url(url))

@@ -14,8 +14,9 @@ import msgspec
 
 TABLE, JSON, JSONL = "table", "json", "jsonl"
 CELL_CHARS_MAX = 80
+UNREADABLE = "a run has an event that cannot be read; see `counterfoil show`"
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
 _encode = msgspec.json.Encoder().encode
 
 
@@ -35,17 +36,21 @@ def note(text: str) -> None:
 
 
 def rows(name: str, found: Iterable[Mapping[str, Any]], form: str, *, complete: bool = True,
-         columns: Sequence[str] | None = None) -> None:
-    """A list of rows: `{"schema", "rows", "complete"}`, one object a line, or a table of `columns`."""
+         columns: Sequence[str] | None = None, why: str = UNREADABLE) -> None:
+    """A list of rows: `{"schema", "rows", "complete"}`, one object a line, or a table of `columns`.
+
+    `why` says what is missing when it is not complete, where the answer itself cannot.
+    """
+    if form == JSON:
+        _put({"schema": f"counterfoil/{name}/1", "rows": list(found), "complete": complete})
+        return
     if form == JSONL:
         for row in found:
             _put(row)
-    elif form == JSON:
-        _put({"schema": f"counterfoil/{name}/1", "rows": list(found), "complete": complete})
     else:
         table(list(found), columns)
-        if not complete:
-            note("incomplete: a run has an event that cannot be read; see `counterfoil show`")
+    if not complete:
+        note(f"incomplete: {why}")
 
 
 def answer(name: str, value: Mapping[str, Any], form: str) -> None:
@@ -60,8 +65,8 @@ def table(found: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = No
         return
     names = list(columns or found[0])
     cells = [[_cell(row.get(name)) for name in names] for row in found]
-    widths = [max(len(name), *(len(line[n]) for line in cells)) for n, name in enumerate(names)]
-    for line in (names, *cells):
+    widths = [max(len(plain(name)), *(len(line[n]) for line in cells)) for n, name in enumerate(names)]
+    for line in (map(plain, names), *cells):
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
@@ -78,4 +83,5 @@ def value_text(value: object) -> str:
 
 
 def _put(value: Mapping[str, Any]) -> None:
-    click.echo(_encode(value).decode("utf-8"))
+    text = _encode(value).decode()
+    click.echo(text if text.isascii() else _CONTROL.sub(lambda match: f"\\u{ord(match.group()):04x}", text))

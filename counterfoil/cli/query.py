@@ -31,7 +31,7 @@ def command(sql: str, url: str | None, form: str) -> int:
     with open_ledger(url) as ledger, ledger.catch_up() as tables:
         columns, found, cut = ask(sql, tables.path, ledger.path)
     rows = [dict(zip(columns, map(_shown, row), strict=True)) for row in found]
-    output.rows("query", rows, form, complete=not cut, columns=columns)
+    output.rows("query", rows, form, complete=not cut, columns=columns, why=f"only the first {ROWS_MAX} rows are here")
     return 0
 
 
@@ -46,7 +46,9 @@ def ask(sql: str, read_tables: Path, log: Path, seconds: float = SECONDS_MAX) ->
         until = time.monotonic() + seconds
         connection.set_progress_handler(lambda: time.monotonic() > until, STEPS_BETWEEN_LOOKS)
         cursor = connection.execute(sql)
-        names = _distinct([column[0] for column in cursor.description or ()])
+        if cursor.description is None:
+            raise sqlite3.ProgrammingError("no statement")
+        names = _distinct([column[0] for column in cursor.description])
         found = cursor.fetchmany(ROWS_MAX + 1)
     except (sqlite3.Error, sqlite3.Warning) as error:
         raise UsageError("QUERY_REFUSED", f"expected one SELECT that ends within {seconds:.0f} s, found: {error}",

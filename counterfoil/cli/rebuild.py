@@ -7,6 +7,7 @@ import click
 from counterfoil import api
 from counterfoil.cli import output
 from counterfoil.cli.options import debug_option, form_option, ledger_option, open_ledger
+from counterfoil.collector import quiet_collector
 
 
 @click.command("rebuild")
@@ -17,6 +18,7 @@ from counterfoil.cli.options import debug_option, form_option, ledger_option, op
 @debug_option
 def command(run: str | None, verify: bool, url: str | None, form: str) -> int:
     """Make the read tables again from the log, and swap them in whole."""
+    quiet_collector()
     with open_ledger(url) as ledger:
         name = api.find_run(ledger, run) if run is not None else None
         if not verify:

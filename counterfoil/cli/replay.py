@@ -11,6 +11,7 @@ import msgspec
 from counterfoil import api
 from counterfoil.cli import output
 from counterfoil.cli.options import debug_option, form_option, ledger_option, open_ledger
+from counterfoil.collector import quiet_collector
 from ledger import replay as replaying
 from ledger.errors import UsageError
 from ledger.replay import Replayed, Verdict
@@ -26,6 +27,7 @@ from ledger.replay import Replayed, Verdict
 def command(run: str, until: str | None, deep: bool, url: str | None, form: str) -> int:
     """Fold RUN's log, check every law, and name the first event that breaks one."""
     seq, at = _until(until)
+    quiet_collector()
     with open_ledger(url) as ledger:
         replayed = replaying.replay(ledger.store, api.find_run(ledger, run), until_seq=seq, until_at=at, deep=deep)
     verdict = replayed.verdict
@@ -34,7 +36,8 @@ def command(run: str, until: str | None, deep: bool, url: str | None, form: str)
     else:
         output.answer("replay", {"ok": verdict.lawful, **msgspec.to_builtins(verdict), "open": _open(replayed)}, form)
     if verdict.findings:
-        output.note(f"LAW_BROKEN: {verdict.findings[0]}")
+        output.note(f"LAW_BROKEN: {verdict.findings[0]}; run {verdict.run}; `counterfoil verify {verdict.run}` says whether "
+                    "the bytes hold")
         return 5
     return 0
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
 import sys
@@ -17,11 +16,11 @@ import click
 
 from counterfoil import api
 from counterfoil.cli import output
-from counterfoil.cli.options import debug_option, form_option, ledger_option
-from counterfoil.ledgers import DEFAULT_URL, VARIABLE, Ledger
-from engine import binding
+from counterfoil.cli.options import debug_option, form_option, ledger_option, ledger_url
+from counterfoil.collector import quiet_collector
+from counterfoil.ledgers import Ledger
+from engine import binding, pipeline_file
 from engine.loop import Hooks
-from engine.pipeline_file import ledger_url
 from engine.ports import system
 from engine.run import Receipt
 from ledger.errors import RunIncomplete
@@ -29,7 +28,7 @@ from projections.answers import fates
 
 STOPPED = 130
 LINE_EVERY_SECONDS = 10.0
-FAILING = {"failed": "failed", "quarantined": "quarantined", "diverted": "diverted"}
+FAILING = ("failed", "quarantined", "diverted")
 
 
 @click.command("run")
@@ -37,7 +36,7 @@ FAILING = {"failed": "failed", "quarantined": "quarantined", "diverted": "divert
 @click.option("--run-id", metavar="ID", help="Name the run.")
 @click.option("--strict", is_flag=True, help="Take warnings for errors.")
 @click.option("--wait", is_flag=True, help="Wait for another process that writes the ledger.")
-@click.option("--fail-on", "fail_on", multiple=True, type=click.Choice(list(FAILING)), help="Exit 4 when such rows exist.")
+@click.option("--fail-on", "fail_on", multiple=True, type=click.Choice(FAILING), help="Exit 4 when such rows exist.")
 @ledger_option
 @form_option
 @debug_option
@@ -50,9 +49,9 @@ def command(file: str, run_id: str | None, strict: bool, wait: bool, fail_on: tu
         output.note(f"notice: {notice}")
     for warning in prepared.pipeline.warnings:
         output.note(f"warning: {warning.code}: {warning.what}; {warning.where}")
-    url = url or os.environ.get(VARIABLE) or ledger_url(prepared.file.settings) or DEFAULT_URL
-    run_id = run_id or binding.default_run_id(prepared.file.name, ports)
-    _quiet_collector()
+    url = ledger_url(url, pipeline_file.ledger_url(prepared.file.settings))
+    run_id = run_id if run_id is not None else binding.default_run_id(prepared.file.name, ports)
+    quiet_collector()
     with _signals() as stopping, _progress() as progress:
         try:
             receipt = api.run_prepared(prepared, run_id=run_id, ledger=url, wait=wait, hooks=Hooks(stopping, progress),
@@ -65,7 +64,12 @@ def command(file: str, run_id: str | None, strict: bool, wait: bool, fail_on: tu
     if receipt.status == "interrupted":
         output.note(f"STOPPED: run {receipt.run} is interrupted with work open; what is done is kept; it can be resumed")
         return STOPPED
-    return 4 if any(found.get(outcome, 0) for outcome in fail_on) else 0
+    unwanted = next((outcome for outcome in fail_on if found.get(outcome, 0)), None)
+    if unwanted is None:
+        return 0
+    output.note(f"ROWS_{unwanted.upper()}: expected no row that ends {unwanted}, found {found[unwanted]}; run {receipt.run}"
+                f"; `counterfoil tokens {receipt.run} --outcome {unwanted}` lists them")
+    return 4
 
 
 def _answer(url: str, receipt: Receipt, form: str) -> dict[str, int]:
@@ -100,13 +104,6 @@ def _answer_interrupted(url: str, run_id: str, form: str) -> None:
         output.say(f"receipt {told['size']}:{told['root']}")
     else:
         output.answer("run", told, form)
-
-
-def _quiet_collector() -> None:
-    """What was imported and built lives until the end: keep the collector from walking it again and again."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(100_000, 50, 50)
 
 
 @contextmanager

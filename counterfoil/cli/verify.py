@@ -13,6 +13,7 @@ from counterfoil import api
 from counterfoil.api import Verified
 from counterfoil.cli import output
 from counterfoil.cli.options import debug_option, form_option, ledger_option, open_ledger
+from counterfoil.collector import quiet_collector
 from ledger import ids
 from ledger.errors import UsageError
 
@@ -29,6 +30,7 @@ def command(run: str | None, expect: str | None, world: bool, url: str | None, f
     receipt = _receipt(expect)
     if receipt is not None and run is None:
         raise UsageError("USAGE", "expected a run with --expect", where="counterfoil verify", next_step="name the run")
+    quiet_collector()
     with open_ledger(url) as ledger:
         names = [api.find_run(ledger, run)] if run is not None else [head.run for head in ledger.heads()
                                                                     if head.run != ids.LEDGER_STREAM]
@@ -45,7 +47,8 @@ def command(run: str | None, expect: str | None, world: bool, url: str | None, f
         output.rows("verify", answers, form)
     broken = next((one for one in found if not one.ok), None)
     if broken is not None:
-        output.note(f"VERIFY_FAILED: {_first(broken)}")
+        output.note(f"VERIFY_FAILED: {_first(broken)}; run {broken.run}; `counterfoil verify {broken.run} -o json` lists "
+                    "all that was found")
         return 5
     return 0
 

@@ -9,7 +9,7 @@ the events alone, by a bookkeeping (`tests.kit.stories`) that shares nothing wit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -25,13 +25,12 @@ from ledger import events as e
 from ledger import ids, reader, registry
 from ledger.errors import RunIncomplete
 from ledger.graph import Graph
-from ledger.memory_store import MemoryStore
 from ledger.replay import Verdict, replay
 from ledger.store import Store
 from ledger.verify import integrity
 from tests.kit import stories
 from tests.kit.ports import EPOCH_US, SimulatedTime
-from tests.kit.twins import ListSink, ListSource, StepFeed
+from tests.kit.twins import ListSink, ListSource, StepFeed, TrialStore
 
 RUN = "tried"
 PATH = "pipeline.yaml"
@@ -100,7 +99,7 @@ def trial(text: str, rows: Iterable[object] = (), steps: Mapping[str, Transform]
     made = {name: BoundStep(step.node, (steps or {}).get(name, step.call), step.retry)
             for name, step in bound.steps.items()}
     bound = replace(bound, source=source, steps=made, sinks=sinks)
-    store = store if store is not None else MemoryStore()
+    store = store if store is not None else TrialStore()
     if store.head(ids.LEDGER_STREAM) is None:
         registry.create(store, "trial", EPOCH_US)
     return Trial(prepared, bound, source, sinks, time or SimulatedTime(), store, run)
@@ -179,10 +178,10 @@ class Ran:
 class Sketch:
     """A pipeline file in the making, for tests that make many; what it says is text in the end, as anyone's file."""
 
-    def __init__(self, first: str, *, attempts: int = 1, delay_seconds: float = 1.0) -> None:
+    def __init__(self, first: str, *, attempts: int = 1, delay_seconds: float = 1.0, invalid: str = "discard") -> None:
         self._data: dict[str, Any] = {
             "name": "sketch",
-            "source": {"plugin": "null", "on_success": first, "options": {"on_validation_failure": "discard"}},
+            "source": {"plugin": "null", "on_success": first, "options": {"on_validation_failure": invalid}},
             "retry": {"max_attempts": attempts, "initial_delay_seconds": delay_seconds,
                       "max_delay_seconds": delay_seconds, "exponential_base": 1.0},
             "transforms": [], "gates": [], "coalesce": [], "sinks": {},
@@ -222,7 +221,7 @@ class Sketch:
         return self
 
     def sink(self, *names: str, on_write_failure: str = "discard") -> Sketch:
-        """Sinks."""
+        """Sinks; one that nothing leads to is left out of the file."""
         for name in names:
             self._data["sinks"][name] = {"plugin": "json", "on_write_failure": on_write_failure,
                                          "options": {"path": f"{name}.jsonl"}}
@@ -230,7 +229,19 @@ class Sketch:
 
     def text(self) -> str:
         """The file: YAML, in its JSON form."""
-        return msgspec.json.format(msgspec.json.encode(self._data)).decode()
+        sections = {name: section for name, section in self._data.items() if name != "sinks"}
+        sinks = self._data["sinks"]
+        named = set(_texts([sections, [sink["on_write_failure"] for sink in sinks.values()]]))
+        used = {name: sink for name, sink in sinks.items() if name in named}
+        return msgspec.json.format(msgspec.json.encode({**sections, "sinks": used})).decode()
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (dict, list)):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _texts(inner)
 
 
 def failing(error: Callable[[], BaseException]) -> Transform:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -10,6 +10,8 @@ import msgspec
 
 from engine.feed import Broken, Exhausted
 from engine.plugin_api import Delivery, Prepared, Refusal, RowFault, SourceIdentity, SourceRow, Written
+from ledger.memory_store import MemoryStore
+from ledger.store import Part, Payload
 from tests.kit.ports import SimulatedTime
 
 REFUSED = "refused_by_twin"
@@ -56,6 +58,28 @@ class ListSource:
 
     def close(self) -> None:
         """See `engine.plugin_api.Source`."""
+
+
+class TrialStore(MemoryStore):
+    """The in-memory store that counts its appends, and raises `error` instead of append number `fail_at` (from 1)."""
+
+    def __init__(self, fail_at: int | None = None, error: BaseException | None = None) -> None:
+        super().__init__()
+        self.fail_at = fail_at
+        self.error = error or OSError(28, "No space left on device")
+        self.appends: list[int] = []
+
+    def append(self, parts: Sequence[Part]) -> None:
+        """See `ledger.store.Store`."""
+        if len(self.appends) + 1 == self.fail_at:
+            raise self.error
+        super().append(parts)
+        self.appends.append(sum(len(part.events) for part in parts))
+
+    def payloads_between(self, run: str, first: int, last: int) -> Iterator[Payload]:
+        """See `ledger.store.Store`; walks what is there, however far `last` is."""
+        stream = self._streams.get(run)
+        return (payload for n, payload in sorted(stream.payloads.items() if stream else ()) if first <= n <= last)
 
 
 class StepFeed:
@@ -118,6 +142,7 @@ class ListSink:
         self._ends = [(0, 0)]
         self.broken: OSError | None = None
         self.unopenable: OSError | None = None
+        self.while_writing: Callable[[], object] = lambda: None
         self.closed: bool | None = None
 
     def open(self, offset: int | None) -> None:
@@ -146,6 +171,7 @@ class ListSink:
 
     def write(self, prepared: Prepared, key: str) -> Written:
         """See `engine.plugin_api.Sink`."""
+        self.while_writing()
         if self.broken is not None:
             raise self.broken
         rows = msgspec.json.decode(prepared.content)

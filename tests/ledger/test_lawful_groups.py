@@ -129,7 +129,7 @@ def test_a_resolution_records_what_was_known(name: str, expected: e.GroupFacts) 
     event = next(event for event in log.stamped() if isinstance(event, RESOLVED))
     state = fold(log, event.seq - 1)
     assert known(state.groups[GROUP], event.active_ms) == expected == event.facts
-    told = {branch for branch, *_ in (*expected.arrival_order, *expected.branches_lost)}
+    told = {one.branch for one in expected.arrival_order} | {one.branch for one in expected.branches_lost}
     assert told.isdisjoint(expected.branches_missing)
     assert told.union(expected.branches_missing) == set(expected.expected_branches)
 

@@ -17,7 +17,7 @@ depends_on = None
 BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 TABLES = {
-    "p_payloads": ("n", "n+ hash=!"),
+    "p_payloads": ("chunk", "chunk+ hashes=!"),
     "p_nodes": ("node_id", "node_id! kind plugin plugin_version settings_hash step#"),
     "p_edges": ("edge_id", "edge_id! from_node to_node label mode"),
     "p_rows": ("row_index", "row_index+ valid# source_position# source_key data# seq#"),
