@@ -59,12 +59,14 @@ def tokens(tables: ReadTables, run: str, outcome: str | None = None, node: str |
         conditions.append("t.outcome = ?")
         values.append(outcome)
     if node is not None:
-        conditions.append("EXISTS (SELECT 1 FROM p_states s WHERE s.run = t.run AND s.token_id = t.token_id AND s.node_id = ?)")
+        conditions.append("EXISTS (SELECT 1 FROM p_states s WHERE s.run = t.run AND s.token_id = t.token_id AND "
+                          "s.node_id = ?)")
         values.append(node)
     return tables.stream(
         "SELECT r.run_id, t.token_id, t.row_index, t.branch_name, t.outcome, t.sink_name, "
         "CASE t.outcome WHEN 'coalesced' THEN t.ended_of END AS join_group_id, t.reason, t.seq AS born_seq, t.ended_seq "
-        f"FROM p_tokens t JOIN p_runs r ON r.run = t.run WHERE {' AND '.join(conditions)} ORDER BY t.seq, t.token_id", values)
+        f"FROM p_tokens t JOIN p_runs r ON r.run = t.run WHERE {' AND '.join(conditions)} ORDER BY t.seq, t.token_id",
+        values)
 
 
 def pending(tables: ReadTables, store: Store, run: str) -> list[Answer]:

@@ -7,7 +7,7 @@ only, with `unreadable_from_seq` set.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +20,7 @@ from ledger.file_lock import FileLock
 from ledger.fold import State, apply
 from ledger.laws import Finding, LawBroken
 from ledger.store import Store, StreamHead
+from ledger.tree import Frontier
 from projections.output import Output
 from projections.projector import FINGERPRINT, NAME, RunProjector
 from projections.read_tables import ReadTables, generation, remove, swap_in
@@ -69,7 +70,7 @@ def differences(store: Store, ledger: Path, make: MakeTables) -> list[Difference
             return []
         fresh = _temporary(ledger)
         try:
-            _project_all(store, fresh, make, _runs(store), stop=_places(path))
+            _project_all(store, fresh, make, _runs(store), stop=_stops(path))
             with ReadTables(path, write=False) as tables:
                 return [Difference(*found) for found in tables.differences(fresh, TOLD, DIFFERENCES_MAX)]
         finally:
@@ -82,42 +83,59 @@ def is_current(store: Store, path: Path) -> bool:
 
 
 def project(store: Store, head: StreamHead, tables: ReadTables, *, after: int = 0, until: int | None = None) -> None:
-    """Project one run's events with `after < seq <= until`; the ones before are folded again, and make no rows."""
+    """Project one run's events with `after < seq <= until`; the ones before are folded again, and make no rows.
+
+    Where one of those cannot be read any more, the log is not what was told: the run is told again from zero.
+    """
     projector, state = RunProjector(head.run), State(head.run)
-    with tables.transaction():
-        key = tables.key_of(head.run)
     finding = None
     last = head.size if until is None else min(until, head.size)
     try:
         for event in _events(store, head.run, last):
             apply(state, event)
             projector.event(state, event)
-            if event.seq == after:
+            if event.seq == after or (event.seq < after and event.seq % EVENTS_PER_BATCH == 0):
                 projector.records.output = Output()
-            elif event.seq % EVENTS_PER_BATCH == 0 and event.seq > after:
-                _store(store, tables, key, projector, state, head)
+            elif event.seq % EVENTS_PER_BATCH == 0:
+                _store(store, tables, projector, state)
     except LawBroken as broken:
         finding = broken.finding
     except Undecodable as unreadable:
         finding = Finding(law="L5", run=head.run, seq=unreadable.seq, token=None, expected="an event that decodes",
                           found=unreadable.found)
+    if finding is not None and state.seq < after:
+        with tables.transaction():
+            tables.forget(head.run)
+        project(store, head, tables, until=until)
+        return
     if finding is not None:
         projector.stopped(finding)
-    _store(store, tables, key, projector, state, head)
+    else:
+        projector.run[10] = _root(store, head, last)
+    _store(store, tables, projector, state)
 
 
 def _events(store: Store, run: str, last: int) -> Iterator[Event]:
     return (event for _, event in reader.events(store, run, until=last))
 
 
-def _store(store: Store, tables: ReadTables, key: int, projector: RunProjector, state: State, head: StreamHead) -> None:
+def _root(store: Store, head: StreamHead, size: int) -> bytes:
+    """The root of a run's log at `size`: the head's own, or made again from the bytes before."""
+    if size == head.size:
+        return head.root
+    frontier = Frontier()
+    for stored in store.read(head.run, until=size):
+        frontier.append(stored.body)
+    return frontier.root()
+
+
+def _store(store: Store, tables: ReadTables, projector: RunProjector, state: State) -> None:
     output = projector.records.output
     numbers = output.numbers()
     output.fill(store.payloads(state.run, numbers) if numbers else {})
     rows = projector.hand_over(state)
-    if state.seq == head.size:
-        projector.run[10] = head.root
     with tables.transaction():
+        key = tables.key_of(state.run)
         tables.put(key, rows)
         tables.put_run(key, projector.run)
         tables.put_place(key, NAME, FINGERPRINT, state.seq)
@@ -125,7 +143,7 @@ def _store(store: Store, tables: ReadTables, key: int, projector: RunProjector, 
 
 def _fill(store: Store, ledger: Path, make: MakeTables, run: str | None) -> Path:
     fresh = _temporary(ledger)
-    heads = [head for head in _runs(store) if run is None or head.run == run]
+    heads = _runs(store)
     try:
         current = generation(ledger) if run is not None else None
         if current is not None and run is not None and not _is_stale(current, store):
@@ -133,28 +151,33 @@ def _fill(store: Store, ledger: Path, make: MakeTables, run: str | None) -> Path
                 tables.copy_to(fresh)
             with ReadTables(fresh, write=True) as tables, tables.transaction():
                 tables.forget(run)
+            heads = [head for head in heads if head.run == run]
             _project_all(store, fresh, None, heads)
         else:
-            _project_all(store, fresh, make, list(_runs(store)))
-        _check_whole(fresh, store)
+            _project_all(store, fresh, make, heads)
+        _check_whole(fresh, heads)
         return swap_in(fresh, ledger)
     finally:
         remove(fresh)
 
 
-def _check_whole(path: Path, store: Store) -> None:
-    """A generation is swapped in only when its pages hold and it has read every run as far as can be read."""
-    sizes = {head.run: head.size for head in _runs(store)}
+def _check_whole(path: Path, heads: Sequence[StreamHead]) -> None:
+    """A generation is swapped in only when its pages hold and it has read its runs as far as they went and can be read.
+
+    A writer may have gone on meanwhile: what it adds is caught up later.
+    """
     with ReadTables(path, write=False) as tables:
         fault = tables.damage()
-        behind = [run for run, (_, seq) in tables.places().items() if seq < sizes.get(run, 0) and not _is_stuck(tables, run)]
+        places = tables.places()
+        behind = [head.run for head in heads
+                  if places.get(head.run, ("", 0))[1] < head.size and not _is_stuck(tables, head.run)]
     if fault or behind:
         raise LedgerUnavailable("READ_TABLES_NOT_MADE", f"expected whole read tables, found {fault or behind[0]}",
                                 where=str(path), next_step="try again; check the disk")
 
 
-def _project_all(store: Store, path: Path, make: MakeTables | None, heads: Sequence[StreamHead] | Iterator[StreamHead],
-                 stop: dict[str, int] | None = None) -> None:
+def _project_all(store: Store, path: Path, make: MakeTables | None, heads: Sequence[StreamHead],
+                 stop: Mapping[str, int | None] | None = None) -> None:
     if make is not None:
         make(path)
     with ReadTables(path, write=True) as tables:
@@ -165,13 +188,19 @@ def _project_all(store: Store, path: Path, make: MakeTables | None, heads: Seque
         tables.settle()
 
 
-def _runs(store: Store) -> Iterator[StreamHead]:
-    return (head for head in store.heads() if head.run != ids.LEDGER_STREAM)
+def _runs(store: Store) -> list[StreamHead]:
+    return [head for head in store.heads() if head.run != ids.LEDGER_STREAM]
 
 
 def _places(path: Path) -> dict[str, int]:
     with ReadTables(path, write=False) as tables:
         return {run: seq for run, (_, seq) in tables.places().items()}
+
+
+def _stops(path: Path) -> dict[str, int | None]:
+    """Run to the seq that the tables stand at; None for one that could not be told further."""
+    with ReadTables(path, write=False) as tables:
+        return {run: None if _is_stuck(tables, run) else seq for run, (_, seq) in tables.places().items()}
 
 
 def _is_stale(path: Path, store: Store) -> bool:

@@ -39,7 +39,7 @@ def explain(tables: ReadTables, store: Store, run: str, token: str) -> Answer:
         "complete": about.get("unreadable_from_seq") is None,
         "token": {**known, "data": _data(tables, store, "p_tokens", run, token)},
         "outcome": outcome_of(tables, run, token),
-        "divert_summary": divert_summary(tables, run, token),
+        "divert_summary": divert_summary(tables, run, token, routing),
         "source_row": source_row(tables, store, run, known["row_index"]),
         "ancestors": [_brief(tables, run, one) for one in _walk(tables, run, token, "parent_token_id", "token_id")],
         "node_states": _states(tables, run, token),
@@ -73,12 +73,12 @@ def routing_of(tables: ReadTables, run: str, token: str) -> list[Answer]:
     return tables.records(
         "SELECT e.*, g.from_node, g.to_node, g.label, coalesce(g.flow_type, 'normal') AS flow_type FROM routing_events e "
         "LEFT JOIN edges g ON g.run_id = e.run_id AND g.edge_id = e.edge_id "
-        "WHERE e.run_id = ? AND e.token_id = ? ORDER BY e.seq, e.ordinal", (run, token))
+        "WHERE e.run_id = ? AND e.token_id = ? ORDER BY +e.seq, +e.ordinal", (run, token))
 
 
-def divert_summary(tables: ReadTables, run: str, token: str) -> Answer | None:
+def divert_summary(tables: ReadTables, run: str, token: str, routing: list[Answer]) -> Answer | None:
     """How the token left the normal path (the last time, when it was refused again), or None (E11)."""
-    diverts = [one for one in routing_of(tables, run, token) if one["flow_type"] == "divert"]
+    diverts = [one for one in routing if one["flow_type"] == "divert"]
     if diverts:
         last = diverts[-1]
         return {"diverted": True, "divert_type": _DIVERT_TYPES.get(last["label"], "error"), "from_node": last["from_node"],
@@ -151,8 +151,9 @@ def _walk(tables: ReadTables, run: str, token: str, to: str, from_: str) -> list
 
 
 def _brief(tables: ReadTables, run: str, token: str) -> Answer:
-    row = _row(tables, "SELECT t.token_id, t.row_index, t.branch_name, t.outcome, t.sink_name, t.reason, t.seq AS born_seq, "
-               "t.ended_seq FROM p_tokens t JOIN p_runs r ON r.run = t.run WHERE r.run_id = ? AND t.token_id = ?", run, token)
+    row = _row(tables, "SELECT t.token_id, t.row_index, t.branch_name, t.outcome, t.sink_name, t.reason, "
+               "t.seq AS born_seq, t.ended_seq FROM p_tokens t JOIN p_runs r ON r.run = t.run "
+               "WHERE r.run_id = ? AND t.token_id = ?", run, token)
     return row or {"token_id": token}
 
 

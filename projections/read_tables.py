@@ -148,7 +148,9 @@ class ReadTables:
         self._connection.execute("PRAGMA cache_size = -65536")
 
     def settle(self) -> None:
-        """Turn a freshly filled file into one that can be read while it is written."""
+        """Turn a freshly filled file into one that can be read while it is written, and whose planner knows its shape."""
+        self._connection.execute("PRAGMA analysis_limit = 400")
+        self._connection.execute("ANALYZE")
         self._connection.execute("PRAGMA journal_mode = WAL")
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Every way to fail at a step or a gate, with a route, discarded, or (at a gate) without either: the exact events of each."""
+"""Every way to fail at a step or a gate: with a route, discarded, or (at a gate) neither; the exact events of each."""
 
 from __future__ import annotations
 

@@ -8,18 +8,12 @@ from __future__ import annotations
 
 import pytest
 
-from engine import run as running
 from engine.executors import coalesces
-from engine.loop import Hooks, Loop
-from engine.recorder import Recorder
 from engine.rows import freeze
 from ledger import events as e
 from ledger.errors import UsageError
-from ledger.fold import State
-from ledger.writer import Writer
 from tests.kit.forks import nested
 from tests.kit.pipelines import Trial, trial
-from tests.kit.twins import StepFeed
 
 
 class Piecewise:
@@ -27,10 +21,7 @@ class Piecewise:
 
     def __init__(self, made: Trial) -> None:
         self.made = made
-        ports = made.time.ports()
-        self.recorder = Recorder(State(made.run), Writer(made.store, made.run), ports)
-        running._open(self.recorder, made.store, made.opening(), ports)
-        self.loop = Loop(made.bound, self.recorder, StepFeed((), made.time), Hooks())
+        self.recorder, self.loop = made.opened()
 
     def row(self, token: str) -> None:
         """Read a row."""

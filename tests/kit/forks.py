@@ -18,9 +18,11 @@ POLICIES: Mapping[str, Settings] = {
 """Each policy with the settings it needs for two branches or more."""
 
 
-def forked(*branches: str, policy: str, attempts: int = 1, delay_seconds: float = 1.0, **settings: Any) -> Sketch:
+def forked(*branches: str, policy: str, attempts: int = 1, delay_seconds: float = 1.0, limits: Mapping[str, int] | None = None,
+           **settings: Any) -> Sketch:
     """`source -> split -> step_x per branch -> join -> out`, errors to `errors`."""
-    sketch = Sketch("rows", attempts=attempts, delay_seconds=delay_seconds).fork("split", "rows", *branches)
+    sketch = Sketch("rows", attempts=attempts, delay_seconds=delay_seconds, limits=limits)
+    sketch.fork("split", "rows", *branches)
     for name in branches:
         sketch.step(f"step_{name}", name, f"done_{name}", "errors")
     sketch.join("join", {name: f"done_{name}" for name in branches}, policy, "out", **settings)

@@ -19,15 +19,18 @@ from engine import binding, pipeline_file
 from engine import graph as graphs
 from engine import run as running
 from engine.bound import BoundPipeline, BoundStep, Transform
-from engine.loop import Hooks
+from engine.loop import Hooks, Loop
 from engine.plugins import Catalog
+from engine.recorder import Recorder
 from ledger import events as e
 from ledger import ids, reader, registry
 from ledger.errors import RunIncomplete
+from ledger.fold import State
 from ledger.graph import Graph
 from ledger.replay import Verdict, replay
 from ledger.store import Store
 from ledger.verify import integrity
+from ledger.writer import Writer
 from tests.kit import stories
 from tests.kit.ports import EPOCH_US, SimulatedTime
 from tests.kit.twins import ListSink, ListSource, StepFeed, TrialStore
@@ -71,6 +74,13 @@ class Trial:
         """Run it with the production code; whatever it raises is raised."""
         feed = StepFeed(self.source.items(None), self.time)
         return running.start(self.store, self.opening(), self.bound, self.time.ports(), self.hooks, feed)
+
+    def opened(self) -> tuple[Recorder, Loop]:
+        """The run with its first events said, and the loop that would drive it: for tests that look inside."""
+        ports = self.time.ports()
+        recorder = Recorder(State(self.run), Writer(self.store, self.run), ports)
+        running._open(recorder, self.store, self.opening(), ports)
+        return recorder, Loop(self.bound, recorder, StepFeed(self.source.items(None), self.time), self.hooks)
 
     def go(self) -> Ran:
         """Run it, and check what it left; a run that stopped by a fault has `fault` and no receipt."""
@@ -163,8 +173,8 @@ class Ran:
         return lines if about is None else [line for line in lines if about in line.replace(",", " ").split()]
 
     def rows(self, sink: str) -> Rows:
-        """What is in a sink."""
-        return [dict(row) for row in self.sinks[sink].rows]
+        """What is in a sink; nothing in one that the file does not have."""
+        return [dict(row) for row in self.sinks[sink].rows] if sink in self.sinks else []
 
     def payload(self, reference: e.Output | None) -> Any:
         """The value of a payload."""
@@ -178,13 +188,14 @@ class Ran:
 class Sketch:
     """A pipeline file in the making, for tests that make many; what it says is text in the end, as anyone's file."""
 
-    def __init__(self, first: str, *, attempts: int = 1, delay_seconds: float = 1.0, invalid: str = "discard") -> None:
+    def __init__(self, first: str, *, attempts: int = 1, delay_seconds: float = 1.0, invalid: str = "discard",
+                 limits: Mapping[str, int] | None = None) -> None:
         self._data: dict[str, Any] = {
             "name": "sketch",
             "source": {"plugin": "null", "on_success": first, "options": {"on_validation_failure": invalid}},
             "retry": {"max_attempts": attempts, "initial_delay_seconds": delay_seconds,
                       "max_delay_seconds": delay_seconds, "exponential_base": 1.0},
-            "transforms": [], "gates": [], "coalesce": [], "sinks": {},
+            "limits": dict(limits or {}), "transforms": [], "gates": [], "coalesce": [], "sinks": {},
         }  # fmt: skip
 
     def step(self, name: str, input_: str, to: str, on_error: str = "discard", *, expands: bool = False) -> Sketch:
