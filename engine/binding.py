@@ -76,6 +76,10 @@ def opening(prepared: Prepared, pipeline: BoundPipeline, ports: Ports, run: str 
     if run is not None and not is_run_id(run):
         raise UsageError("RUN_ID_INVALID", f"expected 1 to 128 letters, digits, '.', '_' or '-', found {run!r:.140}",
                          where="--run-id", next_step="choose another")
+    settings_path = str(Path(ports.directory) / file.path)
+    if any("\ud800" <= letter <= "\udfff" for letter in settings_path):
+        raise UsageError("PATH_NOT_TEXT", f"expected a path in UTF-8, so that the record can name it, found "
+                         f"{settings_path!a:.200}", where="FILE", next_step="rename it")
     try:
         identity = pipeline.source.identity()
     except Exception as error:
@@ -87,7 +91,7 @@ def opening(prepared: Prepared, pipeline: BoundPipeline, ports: Ports, run: str 
         pipeline=file.name,
         graph=prepared.pipeline.graph,
         settings_text=file.text,
-        settings_path=str(Path(ports.directory) / file.path),
+        settings_path=settings_path,
         settings_hash=file.settings_hash,
         secrets=fingerprints(file.secrets, ports),
         directory=ports.directory,

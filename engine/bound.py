@@ -22,7 +22,10 @@ class RetryPolicy:
 
     def delay_ms(self, seed: int, token: str, node: str, attempt: int) -> int:
         """Run time to wait after the failed `attempt`: between half of the full delay and the full delay."""
-        full = min(self.max_delay_ms, self.initial_delay_ms * self.exponential_base ** (attempt - 1))
+        try:
+            full = min(self.max_delay_ms, self.initial_delay_ms * self.exponential_base ** (attempt - 1))
+        except OverflowError:
+            full = self.max_delay_ms
         draw = int.from_bytes(sha256(f"{seed}/{token}/{node}/{attempt}".encode()).digest()[:4]) / 2**32
         return int(full * (0.5 + draw / 2))
 

@@ -17,7 +17,7 @@ from engine import corridors, wiring
 from engine.expressions import ExpressionInvalid, compile_expression
 from engine.pipeline_file import Path, PipelineFile, problems
 from engine.plugins import Catalog, Kind, OptionsInvalid, Plugin, PluginBroken, PluginUnknown, bind, check_options, schema_of
-from engine.problems import PipelineRefused, Problem, nearest
+from engine.problems import PipelineRefused, Problem, hushed, nearest
 from engine.schema import shown
 from engine.settings import AggregationSettings, CoalesceSettings
 from ledger.graph import DISCARD, SOURCE, BatchRule, CoalesceRule, Edge, Graph, Node
@@ -70,7 +70,7 @@ class _Builder:
 
     def _stop_at_problems(self) -> None:
         if self._problems:
-            raise PipelineRefused(self._problems)
+            raise PipelineRefused(hushed(self._problems, self._file.secrets.values()))
 
     def _problem(self, code: str, path: Path, what: str, next_step: str = "") -> None:
         self._problems.append(self._file.problem(code, path, what, next_step))

@@ -16,9 +16,9 @@ import msgspec
 from pydantic import BaseModel, ValidationError
 
 from engine import pipeline_yaml
-from engine.problems import PipelineRefused, Problem, nearest
+from engine.problems import PipelineRefused, Problem, hushed, nearest
 from engine.settings import PipelineSettings
-from engine.substitution import substitute
+from engine.substitution import Substituted, substitute
 from ledger.ids import is_name
 
 Path = tuple[str | int, ...]
@@ -81,7 +81,7 @@ def parse(text: str, path: str, environment: Mapping[str, str]) -> PipelineFile:
         raise PipelineRefused([Problem("SETTINGS_EMPTY", "expected a mapping with source and sinks, found "
                                        f"{type(document.data).__name__}", where(()), "see docs/pipeline-file.md")])
     substituted = substitute(document.data, environment, where)
-    settings = _settings(substituted.data, where)
+    settings = _settings(substituted, where)
     stem = PurePath(path).stem
     name = settings.name or (stem if is_name(stem) else "pipeline")
     return PipelineFile(
@@ -135,11 +135,12 @@ def _hidden(value: Any, passwords: list[str]) -> Any:
     return value
 
 
-def _settings(data: object, where: Callable[[Path], str]) -> PipelineSettings:
+def _settings(substituted: Substituted, where: Callable[[Path], str]) -> PipelineSettings:
     try:
-        return PipelineSettings.model_validate(data)
+        return PipelineSettings.model_validate(substituted.data)
     except ValidationError as error:
-        raise PipelineRefused(problems(error.errors(), where, PipelineSettings)) from None
+        found = problems(error.errors(), where, PipelineSettings)
+        raise PipelineRefused(hushed(found, substituted.secrets.values())) from None
 
 
 def problems(errors: Iterable[Mapping[str, Any]], where: Callable[[Path], str], model: type[BaseModel], base: Path = ()

@@ -95,19 +95,28 @@ class Catalog:
         for entry in metadata.entry_points(group=GROUP, name=name):
             target = _imported(entry.load, entry.value)
             if kind_of(target) == kind:
-                version = entry.dist.version if entry.dist else ""
-                return _described(kind, name, target, entry.value, version)
+                return _of_entry(entry, target)
         raise PluginUnknown(kind, name, tuple(sorted(known for of, known in self.names() if of == kind)))
 
     def names(self) -> list[tuple[Kind, str]]:
-        """(kind, name) of every plugin that has a name here; entry points that do not load are left out."""
-        found = list(BUILT_IN)
+        """(kind, name) of every plugin that has a name here; entry points that cannot be used are left out."""
+        return sorted({(plugin.kind, plugin.name) for plugin in self.installed()[0]})
+
+    def installed(self) -> tuple[list[Plugin], list[str]]:
+        """Every plugin that has a name here, and why each entry point that cannot be used cannot."""
+        found = [self.find(kind, name) for kind, name in BUILT_IN]
+        broken: list[str] = []
         for entry in metadata.entry_points(group=GROUP):
             try:
-                found.append((kind_of(_imported(entry.load, entry.value)), entry.name))
-            except PluginBroken:
+                plugin = _of_entry(entry, _imported(entry.load, entry.value))
+            except PluginBroken as error:
+                broken.append(f"{entry.name}: {error}")
                 continue
-        return sorted(set(found))
+            if (plugin.kind, plugin.name) in BUILT_IN:
+                broken.append(f"{entry.name}: expected a name that is not built in, found one at {entry.value}")
+            else:
+                found.append(plugin)
+        return sorted(found, key=lambda plugin: (plugin.kind, plugin.name)), broken
 
 
 def kind_of(target: object) -> Kind:
@@ -141,6 +150,10 @@ def bind(plugin: Plugin, options: Mapping[str, object]) -> Any:
     except ValueError as error:
         raise OptionsInvalid(({"type": "value_error", "loc": (), "msg": str(error), "input": None},),
                              plugin.options) from None
+
+
+def _of_entry(entry: metadata.EntryPoint, target: Callable[..., Any]) -> Plugin:
+    return _described(kind_of(target), entry.name, target, entry.value, entry.dist.version if entry.dist else "")
 
 
 def _load(place: str) -> Callable[..., Any]:

@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 from ledger.errors import SettingsInvalid
 
+SECRET_CHARS_MIN = 4
+
 
 class Problem(NamedTuple):
     """One thing to mend: a stable code, what was expected and found, file:line, what to do."""
@@ -29,6 +31,18 @@ class PipelineRefused(SettingsInvalid):
         more = f" (and {len(problems) - 1} more: counterfoil validate lists them)" if len(problems) > 1 else ""
         super().__init__(first.code, first.what + more, where=first.where, next_step=first.next_step)
         self.problems = tuple(problems)
+
+
+def hushed(problems: Iterable[Problem], secrets: Iterable[str]) -> list[Problem]:
+    """The problems with secret values masked, those aside that are too short to be told from other text."""
+    values = sorted((value for value in secrets if len(value) >= SECRET_CHARS_MIN), key=len, reverse=True)
+    return [one._replace(what=_masked(one.what, values), next_step=_masked(one.next_step, values)) for one in problems]
+
+
+def _masked(text: str, values: Sequence[str]) -> str:
+    for value in values:
+        text = text.replace(value, "***")
+    return text
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -54,6 +54,8 @@ def decode(body: bytes, type_: str, version: int, *, run: str, seq: int) -> Even
     if VERSIONS.get(type_) != version:
         known = f"{type_} is known at version {VERSIONS[type_]}" if type_ in VERSIONS else "no such type is known"
         raise Undecodable(run, seq, f"{type_} version {version} ({known})")
+    if type(body) is not bytes:
+        raise Undecodable(run, seq, f"a {type_} whose body is stored as {type(body).__name__}")
     try:
         event: Event = _decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -6,6 +6,7 @@ Invariant: it passes the same contract suite as the stores that last.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 from ledger.store import Part, Payload, StoreConflict, Stored, StreamHead
 
@@ -76,6 +77,10 @@ class MemoryStore:
     def guards(self) -> list[str]:
         """See `ledger.store.Store`: nothing can be changed but through `append`."""
         return []
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        """See `ledger.store.Store`: there is no other writer."""
+        return nullcontext()
 
     def close(self) -> None:
         """See `ledger.store.Store`: nothing to release."""

@@ -8,15 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from hashlib import sha256
+from typing import TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from ledger import ids
-from ledger.codec import decode, event_token
-from ledger.events import Commitment, Event, RunStarted
+from ledger.codec import TYPE_OF, decode, event_token
+from ledger.events import CoalesceFailed, Commitment, Event, GroupFacts, RunStarted, TokensCoalesced
 from ledger.graph import Graph
 from ledger.laws import Finding, LawBroken
 from ledger.store import Payload, Store, Stored
+
+Listed = TypeVar("Listed")
+
+_LISTED = frozenset({RunStarted, TokensCoalesced, CoalesceFailed})
+"""Events whose long lists may stand in a payload."""
 
 
 def events(store: Store, run: str, after: int = 0, until: int | None = None) -> Iterator[tuple[Stored, Event]]:
@@ -26,12 +33,14 @@ def events(store: Store, run: str, after: int = 0, until: int | None = None) -> 
     """
     for stored in store.read(run, after, until):
         event = decode(stored.body, stored.type, stored.v, run=run, seq=stored.seq)
-        if (stored.seq, stored.v, stored.token, stored.at) != (event.seq, event.v, event_token(event), event.at):
+        kind = type(event)
+        columns = (event.seq, TYPE_OF[kind], event.v, event_token(event), event.at)
+        if (stored.seq, stored.type, stored.v, stored.token, stored.at) != columns:
             _columns_differ(run, stored, event)
         if event.run != run or not _is_row_of(stored.row_index, stored.token):
             _columns_differ(run, stored, event)
-        if type(event) is RunStarted and event.graph is None:
-            event = resolve_graph(store, event)
+        if kind in _LISTED:
+            event = _resolved(store, event)
         yield stored, event
 
 
@@ -54,21 +63,37 @@ def row_index_of(token: str | None) -> int | None:
 
 
 def _columns_differ(run: str, stored: Stored, event: Event) -> None:
-    expected = f"seq {event.seq}, v {event.v}, token {event_token(event)}, at {event.at}, run {event.run}"
-    found = f"seq {stored.seq}, v {stored.v}, token {stored.token}, at {stored.at}, row {stored.row_index}"
+    token = event_token(event)
+    expected = f"{TYPE_OF[type(event)]}, seq {event.seq}, v {event.v}, token {token}, at {event.at}, run {event.run}"
+    found = f"{stored.type}, seq {stored.seq}, v {stored.v}, token {stored.token}, at {stored.at}, row {stored.row_index}"
     raise LawBroken(Finding(law="L6", run=run, seq=stored.seq, token=stored.token, expected=expected, found=found))
 
 
-def resolve_graph(store: Store, event: RunStarted) -> RunStarted:
-    """The event with the graph that its list payload holds."""
-    commitment = event.graph_list
+def _resolved(store: Store, event: Event) -> Event:
+    """The event with what its list payloads hold in its own fields."""
+    if isinstance(event, RunStarted) and event.graph is None:
+        return replace(event, graph=_listed(store, event, event.graph_list, Graph))
+    if isinstance(event, (TokensCoalesced, CoalesceFailed)):
+        if event.facts is None:
+            event = replace(event, facts=_listed(store, event, event.facts_list, GroupFacts))
+        if event.collisions_list is not None:
+            found = _listed(store, event, event.collisions_list, dict[str, tuple[str, ...]])
+            event = replace(event, collisions=found)
+    return event
+
+
+def _listed(store: Store, event: Event, commitment: Commitment | None, kind: type[Listed]) -> Listed:
+    """What a list payload holds. A list is never erased, so one that is missing or does not hold breaks L4."""
     payload = store.payloads(event.run, [commitment.n]).get(commitment.n) if commitment else None
-    if commitment is None or payload is None or not holds(payload, commitment):
-        raise LawBroken(
-            Finding(law="L4", run=event.run, seq=event.seq, token=None, expected="the graph's list payload",
-                    found="none, or one that its commitment does not match")
-        )
-    return msgspec.structs.replace(event, graph=msgspec.json.decode(payload.bytes or b"", type=Graph))
+    if commitment is not None and payload is not None and holds(payload, commitment):
+        try:
+            return msgspec.json.decode(payload.bytes or b"", type=kind)
+        except msgspec.DecodeError:
+            pass
+    found = "none" if payload is None else "one that its commitment does not match"
+    token = event_token(event)
+    raise LawBroken(Finding(law="L4", run=event.run, seq=event.seq, token=token, found=found,
+                            expected=f"the list payload of {TYPE_OF[type(event)]}"))
 
 
 def commit(salt: bytes, data: bytes) -> str:
@@ -78,7 +103,7 @@ def commit(salt: bytes, data: bytes) -> str:
 
 def holds(payload: Payload, commitment: Commitment) -> bool:
     """Whether a payload that is there is the one committed to."""
-    if payload.salt is None or payload.bytes is None:
+    if type(payload.salt) is not bytes or type(payload.bytes) is not bytes:
         return False
     return commit(payload.salt, payload.bytes) == commitment.sha256
 

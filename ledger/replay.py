@@ -7,21 +7,23 @@ Invariant: reads, never writes; stops at the first offence, and what stands befo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import msgspec
 from msgspec import Struct
 
 from ledger import reader
+from ledger.coalesce import UNION_COLLISION
 from ledger.codec import Undecodable
-from ledger.events import Commitment, Event, TokensCoalesced
+from ledger.events import CoalesceFailed, Commitment, Event, TokensCoalesced
 from ledger.fold import State, apply
 from ledger.fold.groups import rule_of
+from ledger.graph import CoalesceRule
 from ledger.laws import Finding, LawBroken
 from ledger.mass import Mass
 from ledger.merge import merge, same
-from ledger.store import Store, Stored
+from ledger.store import Payload, Store, Stored
 
 GROUPS_PER_FETCH = 400
 
@@ -64,7 +66,7 @@ def replay(
     mass, data = (Mass(run), MergedData(store, run)) if deep else (None, None)
     try:
         for _, event in _until(reader.events(store, run, until=until_seq), until_at):
-            if data is not None and isinstance(event, TokensCoalesced):
+            if data is not None and isinstance(event, (TokensCoalesced, CoalesceFailed)):
                 data.expect(state, event)
             apply(state, event)
             if mass is not None:
@@ -76,7 +78,7 @@ def replay(
                                 expected="an event that decodes at its version", found=unreadable.found))
     if mass is not None and data is not None:
         data.check()
-        findings.extend(sorted([*mass.findings, *data.findings], key=lambda finding: finding.seq))
+        findings = sorted([*findings, *mass.findings, *data.findings], key=lambda finding: finding.seq)
     return Replayed(_verdict(state, findings, data.erased if data else 0), state)
 
 
@@ -106,58 +108,68 @@ def _verdict(state: State, findings: list[Finding], unverifiable: int) -> Verdic
 
 
 class _Expected(NamedTuple):
-    event: TokensCoalesced
-    rule_node: str
+    event: TokensCoalesced | CoalesceFailed
+    rule: CoalesceRule
     arrived: dict[str, int]
     parent: int | None
-    output: int
+    output: int | None
 
 
 class MergedData:
-    """Law C6: merged data is the strategy applied to what arrived; payloads are fetched for many groups at a time."""
+    """Law C6: merged data, and what collided, is the strategy applied to what arrived.
+
+    Payloads are fetched for many groups at a time. What is not readable any more is counted in `erased`.
+    """
 
     def __init__(self, store: Store, run: str) -> None:
         self._store = store
         self._run = run
         self._waiting: list[_Expected] = []
-        self._rules: dict[str, object] = {}
         self.findings: list[Finding] = []
         self.erased = 0
 
-    def expect(self, state: State, event: TokensCoalesced) -> None:
-        """Note a merge that is about to be applied."""
+    def expect(self, state: State, event: TokensCoalesced | CoalesceFailed) -> None:
+        """Note a resolution that is about to be applied, if it came of a merge."""
         group = state.groups.get(event.group)
+        output: int | None = None
+        if isinstance(event, TokensCoalesced):
+            output = event.output.n if isinstance(event.output, Commitment) else event.output
+        elif event.reason != UNION_COLLISION:
+            return
         if group is None:
             return
-        output = event.output.n if isinstance(event.output, Commitment) else event.output
         arrived = {branch: token.payload for branch, token in group.arrived.items()}
-        self._rules[group.node.id] = group
-        self._waiting.append(_Expected(event, group.node.id, arrived, group.parent_payload, output))
+        self._waiting.append(_Expected(event, rule_of(group), arrived, group.parent_payload, output))
         if len(self._waiting) >= GROUPS_PER_FETCH:
             self.check()
 
     def check(self) -> None:
         """Recompute the merges noted so far."""
         numbers = {n for one in self._waiting for n in (*one.arrived.values(), one.output, one.parent) if n is not None}
-        rows = {
-            n: msgspec.json.decode(payload.bytes)
-            for n, payload in self._store.payloads(self._run, sorted(numbers)).items()
-            if payload.bytes is not None
-        }
+        payloads = self._store.payloads(self._run, sorted(numbers))
         for one in self._waiting:
-            self._check(one, rows)
+            try:
+                self._check(one, payloads)
+            except (msgspec.DecodeError, TypeError, UnicodeDecodeError):
+                self._find(one, "a payload that is no row")
         self._waiting.clear()
 
-    def _check(self, one: _Expected, rows: dict[int, dict[str, object]]) -> None:
-        needed = [*one.arrived.values(), one.output]
-        if any(n not in rows for n in needed):
+    def _check(self, one: _Expected, payloads: Mapping[int, Payload]) -> None:
+        needed = [n for n in (*one.arrived.values(), one.output, one.parent) if n is not None]
+        if any(n not in payloads or payloads[n].bytes is None for n in needed):
             self.erased += 1
             return
-        group = self._rules[one.rule_node]
-        parent = rows.get(one.parent) if one.parent is not None else None
-        merged = merge(rule_of(group), {branch: rows[n] for branch, n in one.arrived.items()}, parent)  # type: ignore[arg-type]
-        if merged.row is None or not same(merged.row, rows[one.output]):
-            self.findings.append(
-                Finding(law="C6", run=self._run, seq=one.event.seq, token=one.event.merged,
-                        expected="the strategy applied to the arrived rows", found="another row")
-            )
+        rows = {n: msgspec.json.decode(payloads[n].bytes or b"", type=dict[str, object]) for n in needed}
+        parent = rows[one.parent] if one.parent is not None else None
+        merged = merge(one.rule, {branch: rows[n] for branch, n in one.arrived.items()}, parent)
+        if one.output is None:
+            if merged.row is not None:
+                self._find(one, "a union collision where no field collides")
+        elif merged.row is None or not same(merged.row, rows[one.output]):
+            self._find(one, "another row")
+        if merged.collisions != one.event.collisions:
+            self._find(one, f"collisions of {sorted(one.event.collisions)[:5]}")
+
+    def _find(self, one: _Expected, found: str) -> None:
+        self.findings.append(Finding(law="C6", run=self._run, seq=one.event.seq, token=one.event.group,
+                                     expected="the strategy applied to the arrived rows", found=found))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,15 @@ PAGE_BYTES = 8192
 FETCH_ROWS = 2000
 APPLICATION_ID = 0x43464C31
 """`CFL1` in the file's header: tells our ledgers from other programs' databases."""
+
+TABLES = frozenset({"streams", "events", "payloads", "alembic_version"})
+
+_STRAYS = (
+    "WITH RECURSIVE found(stream) AS (SELECT min(stream) FROM {table} UNION ALL SELECT (SELECT min(stream) FROM {table} "
+    "WHERE stream > found.stream) FROM found WHERE found.stream IS NOT NULL) "
+    "SELECT stream FROM found WHERE stream IS NOT NULL AND stream NOT IN (SELECT stream FROM streams)"
+)
+"""Stream numbers without a stream, found by leaps over the key rather than by a walk."""
 
 _HEAD = "SELECT run_id, size, epoch, root, frontier, status FROM streams"
 
@@ -145,8 +155,8 @@ class SqliteStore:
             first = rows[-1][0] + 1
 
     def guards(self) -> list[str]:
-        """See `ledger.store.Store`: the triggers are there as migrated, and no other trigger or view hides a table."""
-        rows = self._select("SELECT type, name, sql FROM sqlite_master WHERE type IN ('trigger', 'view')", ())
+        """See `ledger.store.Store`: triggers as migrated, no other table, trigger or view, no entry of no stream."""
+        rows = self._select("SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'", ())
         found = {name: (kind, sql) for kind, name, sql in rows}
         faults = [f"guard {name} is missing" for name in TRIGGERS if name not in found]
         faults += [
@@ -154,8 +164,25 @@ class SqliteStore:
             for name, text in TRIGGERS.items()
             if name in found and _squeeze(found[name][1]) != _squeeze(text)
         ]
-        faults += [f"{kind} {name} does not belong here" for name, (kind, _) in found.items() if name not in TRIGGERS]
+        known = TRIGGERS.keys() | TABLES
+        faults += [f"{kind} {name} does not belong here" for name, (kind, _) in found.items() if name not in known]
+        for table in ("events", "payloads"):
+            strays = self._select(_STRAYS.format(table=table), ())
+            faults += [f"{table} of stream {stream} are of no run" for (stream,) in strays]
         return faults
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """See `ledger.store.Store`: one read transaction; a writer needs none, for there is no other."""
+        raw = self._raw()
+        if self._lock is not None or raw.in_transaction:
+            yield
+            return
+        raw.execute("BEGIN")
+        try:
+            yield
+        finally:
+            raw.execute("COMMIT")
 
     def close(self) -> None:
         """See `ledger.store.Store`."""

@@ -14,6 +14,7 @@ Invariants of every store:
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Literal, NamedTuple, Protocol
 
 from ledger.errors import LedgerUnavailable
@@ -105,7 +106,11 @@ class Store(Protocol):
         ...
 
     def guards(self) -> list[str]:
-        """What is wrong with the guards that keep the log append-only; empty when all stand."""
+        """What is wrong with the guards that keep the log append-only, and what lies here that is no part of a log."""
+        ...
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        """Inside, everything read is of one moment, whatever a writer does meanwhile."""
         ...
 
     def close(self) -> None:

@@ -15,8 +15,8 @@ import msgspec
 from msgspec import Struct
 
 from ledger import ids, reader
-from ledger.codec import Undecodable, decode, encode, event_token
-from ledger.events import Commitment, Event, PayloadErased, RunClosed, RunSealed
+from ledger.codec import TYPE_OF, Undecodable, decode, encode, event_token
+from ledger.events import Commitment, Event, PayloadErased, RunClosed, RunInterrupted, RunOpened, RunSealed
 from ledger.store import Payload, Store, Stored
 from ledger.tree import Frontier
 
@@ -47,16 +47,29 @@ def guards(store: Store) -> list[Fault]:
     return [Fault(kind="guard", run="", seq=None, text=text) for text in store.guards()]
 
 
+def registry(store: Store) -> list[Fault]:
+    """Whether the ledger's own stream and the runs' streams tell of the same runs: a run removed whole shows here."""
+    opened = [event.opened for event in _ledger_events(store) if isinstance(event, RunOpened)]
+    closed = [event.closed for event in _ledger_events(store) if isinstance(event, RunClosed)]
+    runs = [head.run for head in store.heads() if head.run != ids.LEDGER_STREAM]
+    texts = [(run, "the ledger's stream opened it, and its own stream is gone") for run in opened if run not in set(runs)]
+    texts += [(run, "its stream is here, and the ledger's stream never opened it") for run in runs if run not in set(opened)]
+    texts += [(run, "the ledger's stream opened it twice") for run in sorted(set(opened)) if opened.count(run) > 1]
+    texts += [(run, "the ledger's stream closed it and never opened it") for run in closed if run not in set(opened)]
+    return [Fault(kind="registry", run=run, seq=None, text=text) for run, text in texts]
+
+
 def integrity(store: Store, run: str) -> list[Fault]:
     """Every fault of one stream's bytes, up to `FINDINGS_MAX`."""
-    check = _Stream(store, run)
-    for stored in store.read(run):
-        check.stored(stored)
-        if len(check.faults) >= FINDINGS_MAX:
-            return check.faults
-    check.head()
-    if run != ids.LEDGER_STREAM:
-        check.registry()
+    with store.snapshot():
+        check = _Stream(store, run)
+        for stored in store.read(run):
+            check.stored(stored)
+            if len(check.faults) >= FINDINGS_MAX:
+                return check.faults
+        check.head()
+        if run != ids.LEDGER_STREAM:
+            check.registry()
     return check.faults
 
 
@@ -65,9 +78,11 @@ def completeness(store: Store, run: str, expect: tuple[int, str] | None) -> Comp
     if expect is None:
         return Completeness(status="not_proven", text="no receipt given: a cut tail or a rolled-back file would not show")
     size, root = expect
+    if size < 1:
+        return Completeness(status="not_proven", text="a receipt of no events proves nothing")
     frontier = Frontier()
     for stored in store.read(run, until=size):
-        frontier.append(stored.body)
+        frontier.append(as_bytes(stored.body))
     if frontier.size < size:
         return Completeness(status="failed", text=f"expected at least {size} events, found {frontier.size}")
     if frontier.root().hex() != root:
@@ -87,6 +102,7 @@ class _Stream:
         self._erased = _erased(store, run)
         self._payloads = store.payloads_between(run, 1, 2**62)
         self._sealed: RunSealed | None = None
+        self._last: Event | None = None
 
     def stored(self, stored: Stored) -> None:
         """Check one stored event, and the payloads it introduces."""
@@ -95,25 +111,28 @@ class _Stream:
             self._fault("gap", stored.seq, f"expected seq {expected}, found {stored.seq}")
         if stored.type == "RunSealed":
             self._seal(stored)
-        self._frontier.append(stored.body)
+        self._frontier.append(as_bytes(stored.body))
+        self._last = None
         try:
             event = decode(stored.body, stored.type, stored.v, run=self._run, seq=stored.seq)
         except Undecodable as unreadable:
             self._fault("body", stored.seq, unreadable.found)
             return
+        self._last = event
         if encode(event) != stored.body:
             self._fault("body", stored.seq, "the bytes are not those that this event encodes to")
         self._columns(stored, event)
+        permanent = _permanent(event)
         for commitment in commitments(event):
-            self._payload(stored.seq, commitment)
+            self._payload(stored.seq, commitment, commitment.n in permanent)
 
     def _columns(self, stored: Stored, event: Event) -> None:
         token = event_token(event)
-        body = (event.seq, type(event).__name__, event.v, token, reader.row_index_of(token), event.at, event.run)
+        body = (event.seq, TYPE_OF[type(event)], event.v, token, reader.row_index_of(token), event.at, event.run)
         if body != (*stored[:6], self._run):
             self._fault("column", stored.seq, f"the index columns {stored[:6]} are not the body's {body}")
 
-    def _payload(self, seq: int, commitment: Commitment) -> None:
+    def _payload(self, seq: int, commitment: Commitment, permanent: bool) -> None:
         payload = next(self._payloads, None)
         if commitment.n != self._next_payload or payload is None or payload.n != commitment.n:
             found = "none" if payload is None else f"payload {payload.n}"
@@ -123,12 +142,14 @@ class _Stream:
                 self._fault("payload", seq, f"payload {payload.n} is gone without a record of its erasure")
         elif not reader.holds(payload, commitment):
             self._fault("payload", seq, f"payload {payload.n} is not the one committed to")
+        elif payload.permanent != permanent:
+            self._fault("payload", seq, f"payload {payload.n} is marked {'' if payload.permanent else 'not '}permanent")
         self._next_payload += 1
 
     def _seal(self, stored: Stored) -> None:
         try:
             event = msgspec.json.decode(stored.body, type=RunSealed)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             return
         self._sealed = event
         if (event.size, event.root) != (self._frontier.size, self._frontier.root().hex()):
@@ -142,11 +163,21 @@ class _Stream:
             return
         found = (self._frontier.size, self._frontier.root(), self._frontier.pack())
         if found != (head.size, head.root, head.frontier):
-            self._fault("tree", None, f"recorded {head.size}:{head.root.hex()}, "
+            self._fault("tree", None, f"recorded {head.size}:{as_bytes(head.root).hex()}, "
                         f"the bytes give {found[0]}:{found[1].hex()}")
+        if self._last is not None and (head.epoch, head.status) != (self._last.epoch, self._status(self._last)):
+            self._fault("tree", None, f"recorded epoch {head.epoch} and status {head.status}, the last event says "
+                        f"{self._last.epoch} and {self._status(self._last)}")
         extra: Payload | None = next(self._payloads, None)
         if extra is not None:
             self._fault("payload", None, f"payload {extra.n} is in no event")
+
+    def _status(self, last: Event) -> str:
+        if self._run == ids.LEDGER_STREAM:
+            return "ledger"
+        if isinstance(last, RunSealed):
+            return last.status
+        return "interrupted" if isinstance(last, RunInterrupted) else "running"
 
     def registry(self) -> None:
         """Compare a sealed run with what the ledger's own stream says of it."""
@@ -160,6 +191,18 @@ class _Stream:
 
     def _fault(self, kind: str, seq: int | None, text: str) -> None:
         self.faults.append(Fault(kind=kind, run=self._run, seq=seq, text=text))
+
+
+def as_bytes(value: object) -> bytes:
+    """What is stored as bytes; text that somebody stored in their place counts as its UTF-8, anything else as nothing."""
+    return value if isinstance(value, bytes) else value.encode("utf-8", "surrogatepass") if isinstance(value, str) else b""
+
+
+def _permanent(event: Event) -> frozenset[int]:
+    """The payloads that an event introduces for good: settings and lists."""
+    fields = ("settings", "graph_list", "facts_list", "outputs_list", "collisions_list")
+    found = (getattr(event, field, None) for field in fields)
+    return frozenset(commitment.n for commitment in found if isinstance(commitment, Commitment))
 
 
 def commitments(value: object) -> Iterator[Commitment]:

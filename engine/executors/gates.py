@@ -21,7 +21,7 @@ def decide(gate: BoundGate, token: Token, row: FrozenRow, keeper: Keeper, now_ns
     began_ns = now_ns()
     try:
         answer = gate.condition(row)
-    except BaseException as error:
+    except Exception as error:
         return _failed(gate, token, CONDITION_RAISED, describe(error), keeper, (now_ns() - began_ns) // 1000)
     duration_us = (now_ns() - began_ns) // 1000
     if answer is True:

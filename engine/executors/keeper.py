@@ -21,11 +21,13 @@ class Keeper(Protocol):
         ...
 
 
-def describe(error: BaseException) -> str:
-    """An exception as one bounded text: its type and what it says."""
+def describe(error: BaseException, *, named: bool = True) -> str:
+    """An exception as one bounded text: its type (when `named`) and what it says."""
     try:
         text = str(error)
     except Exception as broken:
         text = f"(its message raised {type(broken).__name__})"
     name = type(error).__name__
+    if not named:
+        return text[:TEXT_CHARS_MAX]
     return (f"{name}: {text}" if text else name)[:TEXT_CHARS_MAX]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import NamedTuple
 
+from engine.codes import code_of
 from engine.executors.keeper import Keeper, describe
 from engine.plugin_api import Prepared, Sink, Written
 from engine.rows import FrozenRow
@@ -58,7 +60,7 @@ class Performed(NamedTuple):
     """What the sink gave back: what it wrote, or what it raised instead."""
 
     written: Written | None
-    error: Exception | None
+    error: BaseException | None
     duration_us: int
 
 
@@ -66,10 +68,24 @@ def perform(planned: Planned, sink: Sink, now_ns: Callable[[], int]) -> Performe
     """Write under the intent's key."""
     began_ns = now_ns()
     try:
-        written = sink.write(planned.prepared, planned.intent.key)
-    except Exception as error:
+        written = checked(sink.write(planned.prepared, planned.intent.key), planned.prepared)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         return Performed(None, error, (now_ns() - began_ns) // 1000)
     return Performed(written, None, (now_ns() - began_ns) // 1000)
+
+
+def checked(written: Written, prepared: Prepared) -> Written:
+    """What a sink gave back, if it can be put on record. Raises TypeError or ValueError where it cannot."""
+    given: object = written
+    kinds = (str, int, str)
+    if not isinstance(given, Written) or any(type(value) is not kind for value, kind in zip(given, kinds, strict=False)):
+        raise TypeError(f"expected Written(uri, size_bytes, content_sha256, refused), found {given!r:.200}")
+    places = [refusal.ordinal for refusal in written.refused]
+    if len(set(places)) < len(places) or not set(places) <= set(range(len(prepared.ordinals))):
+        raise ValueError(f"expected refusals of {len(prepared.ordinals)} rows, each once, found places {places!r:.200}")
+    return written
 
 
 def confirm(planned: Planned, performed: Performed, keeper: Keeper) -> e.SinkWriteConfirmed | e.SinkWriteFailed:
@@ -81,7 +97,8 @@ def confirm(planned: Planned, performed: Performed, keeper: Keeper) -> e.SinkWri
         return e.SinkWriteFailed(sink=intent.sink, write=intent.write, code="sink_unwritable",
                                  error=keeper.keep_text(text))
     refused = [*prepared.refused, *((prepared.ordinals[r.ordinal], r.code, r.text) for r in written.refused)]
-    refusals = tuple([e.Refusal(ordinal, code, keeper.keep_text(text)) for ordinal, code, text in sorted(refused)])
+    refusals = tuple([e.Refusal(ordinal, code_of(code), keeper.keep_text(str(text)))
+                      for ordinal, code, text in sorted(refused, key=itemgetter(0))])
     return e.SinkWriteConfirmed(
         sink=intent.sink,
         write=intent.write,

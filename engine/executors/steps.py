@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from engine.bound import BoundStep
+from engine.codes import code_of
 from engine.executors.keeper import Keeper, describe
 from engine.plugin_api import RetryableError, RowError
 from engine.recorder import encode_row
@@ -60,6 +61,8 @@ def call(step: BoundStep, row: FrozenRow, now_ns: Callable[[], int]) -> Called:
     began_ns = now_ns()
     try:
         result = step.call(row)
+    except KeyboardInterrupt:
+        raise
     except BaseException as error:
         return Called(None, _failure(error), (now_ns() - began_ns) // 1000)
     return Called(result, None, (now_ns() - began_ns) // 1000)
@@ -131,7 +134,7 @@ def _too_long(data: bytes, limits: Limits) -> Failure:
 def _failure(error: BaseException) -> Failure:
     """`RowError` is final; what may pass is retried; anything else that is raised fails the row."""
     if isinstance(error, RowError):
-        return Failure(error.code, str(error))
+        return Failure(code_of(error.code), describe(error, named=False))
     if isinstance(error, (RetryableError, OSError)):
         return Failure(RETRYABLE, describe(error), retryable=True)
     return Failure(PLUGIN_RAISED, describe(error))

@@ -1,15 +1,16 @@
 """Rows from a CSV file: a header, then one row per record.
 
 Why so strict about quotes: a reader that is lenient about a stray quote swallows the lines after it, without a word.
-Here that record is invalid, and reading goes on with the next line.
+Here the line on which such a record began is an invalid row of its own, and the lines after it are read again.
 
 Invariants: a record's position is its number, the header and blank lines not counted; every record is a row, valid or
-not; what is held is one record of bounded length.
+not, and no line of the file is without one; what is held is one record of bounded length.
 """
 
 from __future__ import annotations
 
 import csv
+from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import suppress
 from typing import TextIO
@@ -80,7 +81,7 @@ class CsvSource:
                     position += 1
                     if position > after:
                         yield _unreadable(position, error, held)
-                    held.clear()
+                    lines.read_again()
 
     def _header(self, reader: Iterator[list[str]]) -> list[str] | None:
         """The fields' names; None of a file without a line."""
@@ -131,13 +132,19 @@ class _Lines:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._chars = 0
+        self._again: deque[str] = deque()
         self.held: list[str] = []
+
+    def read_again(self) -> None:
+        """Give out once more the lines held after the first, which belong to a record that came to nothing."""
+        self._again.extendleft(reversed(self.held[1:]))
+        self.held.clear()
 
     def __iter__(self) -> _Lines:
         return self
 
     def __next__(self) -> str:
-        line = files.read_line(self._stream)
+        line = self._again.popleft() if self._again else files.read_line(self._stream)
         if not line:
             raise StopIteration
         held = self.held
@@ -152,6 +159,9 @@ _FIELD_TOO_LONG = RowFault("field_too_long",
                            f"expected fields of at most {files.FIELD_CHARS_MAX} characters, found a longer one")
 
 
+_UNCLOSED = RowFault("unclosed_quote", f"expected a closing quote within {files.FIELD_CHARS_MAX} characters, found none")
+
+
 def _as_far_as_read(names: list[str], cells: list[str]) -> dict[str, object]:
     """An invalid record as an object: cells under their columns, what is more under `EXTRA`."""
     seen = [files.shown_bytes(cell) for cell in cells]
@@ -162,7 +172,10 @@ def _as_far_as_read(names: list[str], cells: list[str]) -> dict[str, object]:
 
 
 def _unreadable(position: int, error: csv.Error | files.LineTooLong, held: list[str]) -> SourceRow:
-    """The row of a record that could not be taken apart."""
+    """The row of the line on which a record began that could not be taken apart."""
+    if len(held) > 1:
+        fault = _fault_of(error) if isinstance(error, csv.Error) else _UNCLOSED
+        return SourceRow(position, {"raw": files.raw(held[0])}, _UNCLOSED if fault is _FIELD_TOO_LONG else fault)
     if isinstance(error, files.LineTooLong):
         return files.too_long(position, error.beginning)
     return SourceRow(position, {"raw": files.raw("".join(held))}, _fault_of(error))
@@ -171,7 +184,7 @@ def _unreadable(position: int, error: csv.Error | files.LineTooLong, held: list[
 def _fault_of(error: csv.Error) -> RowFault:
     text = str(error)
     if "unexpected end of data" in text:
-        return RowFault("unclosed_quote", "expected a closing quote, found the end of the file")
+        return _UNCLOSED
     if "field limit" in text:
         return _FIELD_TOO_LONG
     if "expected after" in text:

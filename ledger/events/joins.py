@@ -68,7 +68,7 @@ class BranchArrivedLate(Event, tag="BranchArrivedLate", frozen=True, kw_only=Tru
 
 
 class TokensCoalesced(Event, tag="TokensCoalesced", frozen=True, kw_only=True):
-    """A group merged: `consumed` (in order of arrival) ended, `merged` exists and goes on.
+    """A group merged: the tokens of `arrival_order` ended, `merged` exists and goes on.
 
     `collisions` maps a field to the branches whose values differed, the winner last; the values themselves are the
     payload `collided`.
@@ -79,10 +79,11 @@ class TokensCoalesced(Event, tag="TokensCoalesced", frozen=True, kw_only=True):
     merged: str
     trigger: CoalesceTrigger
     facts: GroupFacts | None
-    facts_list: Commitment | None = None
     output: Output
     collisions: dict[str, tuple[str, ...]] = field(default_factory=dict)
     collided: Commitment | None = None
+    facts_list: Commitment | None = None
+    collisions_list: Commitment | None = None
 
 
 class CoalesceFailed(Event, tag="CoalesceFailed", frozen=True, kw_only=True):
@@ -93,6 +94,7 @@ class CoalesceFailed(Event, tag="CoalesceFailed", frozen=True, kw_only=True):
     trigger: CoalesceTrigger
     reason: str
     facts: GroupFacts | None
-    facts_list: Commitment | None = None
     collisions: dict[str, tuple[str, ...]] = field(default_factory=dict)
     collided: Commitment | None = None
+    facts_list: Commitment | None = None
+    collisions_list: Commitment | None = None

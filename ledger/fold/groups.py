@@ -203,8 +203,7 @@ def tokens_coalesced(state: State, event: TokensCoalesced) -> None:
     if event.merged != group.id:
         refuse(state, event, "C1", token=event.merged, expected=group.id, found=event.merged)
     payload = _merged_payload(state, event, group)
-    if event.collided is not None:
-        introduce(state, event, event.collided)
+    _introduce_lists(state, event)
     group.status = "merged"
     born(state, group.family, group.id, group.frames, payload, state.plan.next_of[event.coalesce])
     for token in group.arrived.values():
@@ -223,8 +222,7 @@ def _merged_payload(state: State, event: TokensCoalesced, group: Group) -> int:
 def coalesce_failed(state: State, event: CoalesceFailed) -> None:
     """C5, A1: each held token is `failed`; the branch ahead, if any, is lost with the group."""
     group = _close(state, event, "CoalesceFailed")
-    if event.collided is not None:
-        introduce(state, event, event.collided)
+    _introduce_lists(state, event)
     group.status = "failed"
     for token in group.arrived.values():
         end(state, token, "failed")
@@ -248,13 +246,24 @@ def _close(state: State, event: TokensCoalesced | CoalesceFailed, name: str) -> 
     return group
 
 
+def _introduce_lists(state: State, event: TokensCoalesced | CoalesceFailed) -> None:
+    """C6, L4: fields that collided are named with their values, and only by a union; lists come last."""
+    rule = state.plan.coalesces[event.coalesce].coalesce
+    merges = isinstance(event, TokensCoalesced) or event.reason == UNION_COLLISION
+    if bool(event.collisions) != (event.collided is not None) or (
+        event.collisions and not (merges and rule is not None and rule.merge == "union")
+    ):
+        refuse(state, event, "C6", token=event.group, expected="collisions, with their values, of a union only",
+               found=f"{sorted(event.collisions)[:5]} {'with' if event.collided else 'without'} values")
+    for commitment in (event.collided, event.facts_list, event.collisions_list):
+        if commitment is not None:
+            introduce(state, event, commitment)
+
+
 def _check_facts(state: State, event: TokensCoalesced | CoalesceFailed, group: Group) -> None:
-    """C1, C3, C5: the recorded facts are the group's. A long list stands in a payload; then the count is implied."""
+    """C1, C3, C5: the recorded facts are the group's."""
     if event.facts is None:
-        if event.facts_list is None:
-            refuse(state, event, "C3", token=group.id, expected="facts or their list", found="neither")
-        introduce(state, event, event.facts_list)
-        return
+        refuse(state, event, "C3", token=group.id, expected="facts, in the body or resolved from their list", found="none")
     expected = facts(group, event.active_ms)
     if event.facts == expected:
         return

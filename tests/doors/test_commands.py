@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from counterfoil.cli import main
 from tests.doors import story
 from tests.doors.story import OUTCOMES, PIPELINE, ROWS, Story
 from tests.doors.told import JOINED, URL, ask, done, lines, tell, write
@@ -202,6 +206,40 @@ def test_odd_names_are_names(name: str) -> None:
                     ("rebuild",), ("query", "SELECT * FROM log.streams"), ("db", "check"), ("graph", "odd")):
         done(*command, ledger=url)
     assert {path.name for path in Path().iterdir()} == {name}
+
+
+def test_names_that_are_no_text_are_refused_in_one_line(folder: Path) -> None:
+    """Bytes that are no UTF-8, in whatever can be named: a code, exit 2, nothing made; a graph can still be drawn."""
+    odd = os.fsdecode(b"caf\xe9")
+    write({f"{odd}.yaml": PIPELINE, "pipeline.yaml": PIPELINE, "in.csv": ROWS})
+    before = sorted(folder.iterdir())
+    for arguments, ledger, code in (
+        (("run", f"{odd}.yaml"), URL, "PATH_NOT_TEXT"), (("run", "pipeline.yaml", "--run-id", odd), URL, "RUN_ID_INVALID"),
+        (("run", "pipeline.yaml"), f"sqlite:///{odd}.db", "LEDGER_URL_INVALID"), (("run", odd), URL, "FILE_MISSING"),
+    ):
+        told = tell(*arguments, ledger=ledger)
+        assert (told.code, told.error.split(":")[0]) == (2, code)
+        assert told.error.isprintable()
+        assert sorted(folder.iterdir()) == before
+    done("graph", f"{odd}.yaml")
+    done("run", "pipeline.yaml", "--run-id", "x")
+    for named in (("show", odd), ("explain", "x", odd), ("query", f"SELECT '{odd}'"), ("tokens", "x", "--node", odd)):
+        told = tell(*named)
+        assert told.code == 2
+        assert told.error.isprintable()
+
+
+def test_a_working_directory_that_is_gone_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit 2, one line."""
+    gone = folder / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    for arguments in (("runs",), ("run", "pipeline.yaml"), ("validate", "pipeline.yaml")):
+        out, err = StringIO(), StringIO()
+        with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
+            main(list(arguments))
+        assert (ended.value.code, err.getvalue().split(":")[0], err.getvalue().count("\n")) == (2, "DIRECTORY_GONE", 1)
 
 
 def test_the_ledger_comes_from_the_option_the_environment_the_file_or_the_default(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,13 +36,14 @@ def self_holding() -> dict[str, object]:
 RAISED: Mapping[str, tuple[Transform, str, str]] = {
     "RowError": (failing(lambda: RowError("a bad row", "bad_row")), "bad_row", "a bad row"),
     "RowError without a code": (failing(lambda: RowError("a bad row")), "row_error", "a bad row"),
+    "RowError with no word as code": (failing(lambda: RowError("a bad row", "x" * 70_000)), "bad_code", "a bad row"),
+    "RowError with a number as code": (failing(lambda: RowError("a bad row", 5)), "bad_code", "a bad row"),  # type: ignore[arg-type]
     "ValueError": (failing(lambda: ValueError("broken")), "plugin_raised", "ValueError: broken"),
     "no message": (failing(KeyError), "plugin_raised", "KeyError"),
     "unspeakable": (failing(Stubborn), "plugin_raised", "Stubborn: (its message raised ValueError)"),
     "surrogate": (failing(lambda: ValueError("\ud800")), "plugin_raised", "ValueError: \\ud800"),
     "long": (failing(lambda: ValueError("x" * 10_000)), "plugin_raised", ("ValueError: " + "x" * 10_000)[:4000]),
     "SystemExit": (failing(lambda: SystemExit(3)), "plugin_raised", "SystemExit: 3"),
-    "KeyboardInterrupt": (failing(KeyboardInterrupt), "plugin_raised", "KeyboardInterrupt"),
     "GeneratorExit": (failing(GeneratorExit), "plugin_raised", "GeneratorExit"),
     "StopIteration": (failing(StopIteration), "plugin_raised", "StopIteration"),
     "AssertionError": (failing(lambda: AssertionError("no")), "plugin_raised", "AssertionError: no"),

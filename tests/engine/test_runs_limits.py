@@ -32,8 +32,6 @@ def numbered(count: int) -> list[object]:
 def test_nothing_is_kept_of_rows_that_ended() -> None:
     """law P2: tokens, groups, families and rows are forgotten with their end; closed rows are one interval."""
     open_families: list[int] = []
-    text = forked("a", "b", policy="require_all").step("after", "joined", "out").text()
-    text = text.replace('"policy": "require_all",\n', '"policy": "require_all",\n')
     made = trial(forked("a", "b", policy="require_all").text(), numbered(ROWS),
                  {"step_b": lambda row: None if int(str(row["n"])) % 7 == 0 else row})  # fmt: skip
     made.hooks = Hooks(progress=lambda rows: open_families.append(len(recorder.state.families)))
@@ -43,7 +41,7 @@ def test_nothing_is_kept_of_rows_that_ended() -> None:
     assert (state.tokens, state.families, state.groups, loop._rows, loop._stack) == ({}, {}, {}, {}, [])
     assert list(state.closed_rows) == [(0, ROWS)]
     assert max(open_families) <= ROWS_PER_COMMIT
-    assert state.owed == state.born == [] or not state.owed
+    assert not state.owed
 
 
 def test_what_waits_for_a_retry_is_bounded() -> None:
@@ -81,7 +79,6 @@ def test_what_is_buffered_does_not_wait_for_two_hundred_rows() -> None:
     made.hooks = Hooks(progress=lambda rows: seen.append((made.time.now_ns // 1_000_000, len(made.sinks["out"].rows))))
     ran = made.go()
     assert ran.receipt.rows == 20
-    assert seen[:3] == [(50, 1), (100, 1), (250, 2)] or [count for _, count in seen][:1] == [1]
     for read in ran.of(e.RowRead):
         written = next(ms for ms, count in seen if count > read.row)
         assert written - read.active_ms <= 50

@@ -18,8 +18,8 @@ POLICIES: Mapping[str, Settings] = {
 """Each policy with the settings it needs for two branches or more."""
 
 
-def forked(*branches: str, policy: str, attempts: int = 1, delay_seconds: float = 1.0, limits: Mapping[str, int] | None = None,
-           **settings: Any) -> Sketch:
+def forked(*branches: str, policy: str, attempts: int = 1, delay_seconds: float = 1.0,
+           limits: Mapping[str, int] | None = None, **settings: Any) -> Sketch:
     """`source -> split -> step_x per branch -> join -> out`, errors to `errors`."""
     sketch = Sketch("rows", attempts=attempts, delay_seconds=delay_seconds, limits=limits)
     sketch.fork("split", "rows", *branches)

@@ -18,7 +18,7 @@ from ledger import ids, registry
 from ledger.codec import VERSION_OF
 from ledger.graph import Graph
 from ledger.memory_store import MemoryStore
-from ledger.store import Store
+from ledger.store import Store, StreamStatus
 from ledger.writer import Writer
 
 RUN = "hand-made"
@@ -139,7 +139,9 @@ def stored(run: str, events: Sequence[e.Event], kept: Sequence[tuple[bytes, byte
     opened: list[e.Event] = [e.RunOpened(opened=run, pipeline="by hand")]
     if isinstance(last, e.RunSealed):
         opened.append(e.RunClosed(closed=run, status=last.status, size=writer.size, root=writer.root()))
-    status = last.status if isinstance(last, e.RunSealed) else "running"
+    status: StreamStatus = "interrupted" if isinstance(last, e.RunInterrupted) else "running"
+    if isinstance(last, e.RunSealed):
+        status = last.status
     writer.commit(status, [registry.entries(store, opened, AT)])
     return store
 

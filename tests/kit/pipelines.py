@@ -96,19 +96,25 @@ class Trial:
 
 
 def trial(text: str, rows: Iterable[object] = (), steps: Mapping[str, Transform] | None = None, *,
-          time: SimulatedTime | None = None, store: Store | None = None, run: str = RUN) -> Trial:
-    """Read and build the file; `steps` says by node name what its transforms do (the file's plugin otherwise)."""
+          conditions: Mapping[str, Transform] | None = None, time: SimulatedTime | None = None,
+          store: Store | None = None, run: str = RUN) -> Trial:
+    """Read and build the file.
+
+    `steps` and `conditions` say by node name what its transforms and its gates answer; the others do what the file says.
+    """
     file = pipeline_file.parse(text, PATH, {})
     prepared = binding.Prepared(file, graphs.build(file, Catalog()))
     bound = binding.bound(prepared)
     source = ListSource(rows)
     sinks = {name: ListSink(name) for name in bound.sinks}
-    unknown = set(steps or {}) - set(bound.steps)
+    unknown = (set(steps or {}) - set(bound.steps)) | (set(conditions or {}) - set(bound.gates))
     if unknown:
-        raise ValueError(f"no such steps in the file: {sorted(unknown)}")
+        raise ValueError(f"no such nodes in the file: {sorted(unknown)}")
     made = {name: BoundStep(step.node, (steps or {}).get(name, step.call), step.retry)
             for name, step in bound.steps.items()}
-    bound = replace(bound, source=source, steps=made, sinks=sinks)
+    gates = {name: replace(gate, condition=(conditions or {}).get(name, gate.condition))
+             for name, gate in bound.gates.items()}
+    bound = replace(bound, source=source, steps=made, gates=gates, sinks=sinks)
     store = store if store is not None else TrialStore()
     if store.head(ids.LEDGER_STREAM) is None:
         registry.create(store, "trial", EPOCH_US)

@@ -8,9 +8,11 @@ from msgspec.structs import replace
 
 from ledger import events as e
 from ledger.graph import DISCARD, SOURCE, BatchRule, CollisionPolicy
-from tests.kit import graphs
+from ledger.store import Payload, Store
+from tests.kit import graphs, tamper
 from tests.kit.graphs import Draft, rule
 from tests.kit.log import (
+    RUN,
     Log,
     arrived,
     arrived_late,
@@ -138,6 +140,19 @@ def merged_row(rows: Sequence[tuple[str, object]], output: object, collision: Co
     return log.say(merged(GROUP, "all_arrived", known, log.keep(output)))
 
 
+def colliding(collisions: dict[str, tuple[str, ...]]) -> Log:
+    """Two rows that differ in `x` are merged, and the collision is told so."""
+    log = merged_row([("a", {"id": 7, "x": 1}), ("b", {"id": 7, "x": 2})], {"id": 7, "x": 2})
+    return last_replaced(log, collisions=collisions, collided=log.keep({"x": {"a": 1, "b": 2}}))
+
+
+def payload_edited(data: bytes) -> Store:
+    """A merge of rows whose payload was edited behind the store's back."""
+    store = both().say(MERGED).store()
+    tamper.edit_payload(store, RUN, 2, Payload(2, b"salt", data))
+    return store
+
+
 def selecting() -> Log:
     """`select: b` whose merged row is that of `a`."""
     log = fork(rule(2, "require_all", merge="select", select_branch="b"))
@@ -232,7 +247,6 @@ BRANCHES = [
     Case("other branches than expected", "C3", GROUP, lambda: merging(expected_branches=("a", "b", "c"))),
     Case("another policy on record", "C3", GROUP, lambda: merging(policy="first")),
     Case("another wait on record", "C3", GROUP, lambda: merging(wait_duration_ms=5)),
-    Case("neither facts nor their list", "C3", GROUP, lambda: both().say(replace(MERGED, facts=None))),
 ]
 POLICIES = [
     Case("a timeout that comes early", "C4", GROUP, lambda: timed_out(99)),
@@ -277,12 +291,27 @@ MERGED_DATA = [
     Case("a value is another", "C6", GROUP, lambda: merged_row([("a", {"x": 1}), ("b", {"y": 1})], {"x": 1, "y": 2})),
     Case("a number is another kind of number", "C6", GROUP,
          lambda: merged_row([("a", {"x": 1}), ("b", {"y": 1})], {"x": 1, "y": 1.0})),
+    Case("a value of another type is the same", "C6", GROUP,
+         lambda: merged_row([("a", {"x": 1}), ("b", {"x": 1.0})], {"x": 1})),
+    Case("a truth is a number", "C6", GROUP, lambda: merged_row([("a", {"x": 1}), ("b", {"x": True})], {"x": 1})),
     Case("the last to arrive wins", "C6", GROUP, lambda: merged_row([("b", {"x": 2}), ("a", {"x": 1})], {"x": 1})),
     Case("the last wins where the first does", "C6", GROUP,
          lambda: merged_row([("a", {"x": 1}), ("b", {"x": 2})], {"x": 2}, "first_wins")),
     Case("a collision that should have failed", "C6", GROUP,
          lambda: merged_row([("a", {"x": 1}), ("b", {"x": 2})], {"x": 2}, "fail")),
     Case("another branch than the selected", "C6", GROUP, selecting),
+    Case("a collision that is not told", "C6", GROUP,
+         lambda: merged_row([("a", {"x": 1}), ("b", {"x": 2})], {"x": 2})),
+    Case("a collision of another field", "C6", GROUP, lambda: colliding({"y": ("a", "b")})),
+    Case("a collision that another branch won", "C6", GROUP, lambda: colliding({"x": ("b", "a")})),
+    Case("a collision where nothing collides", "C6", GROUP, lambda: colliding({"id": ("a", "b"), "x": ("a", "b")})),
+    Case("a collision without its values", "C6", GROUP,
+         lambda: last_replaced(colliding({"x": ("a", "b")}), collided=None)),
+    Case("a failure for a collision where nothing collides", "C6", GROUP,
+         lambda: arrive(fork(rule(2, collision="fail")), "a", "b").say(
+             group_failed(GROUP, "all_arrived", "union_collision", PAIR))),
+    Case("a payload that is no JSON", "C6", GROUP, lambda: payload_edited(b"{"), 11),
+    Case("a payload that is no row", "C6", GROUP, lambda: payload_edited(b"[1]"), 11),
     Case("a list in the order of arrival", "C6", "0+gather", listed_out_of_order),
 ]
 GROUP_CASES = [*ONE_MERGE, *ONE_RESOLUTION, *BRANCHES, *POLICIES, *FAILURES, *MERGED_DATA]

@@ -12,6 +12,7 @@ from tests.kit import graphs, tamper
 from tests.kit.log import RUN, Log, begun, facts, filtered, merged, started, step
 from tests.ledger import lawful, lawful_groups
 from tests.ledger.broken import Case
+from tests.ledger.lawful_groups import GROUP
 
 
 def one_row_read() -> Log:
@@ -97,6 +98,21 @@ def graph_list_swapped() -> Store:
     return store
 
 
+def facts_listed(value: object) -> Log:
+    """A merge whose facts stand in a list payload (nowhere when None)."""
+    log = lawful_groups.arrive(lawful_groups.fork(graphs.rule(2)), "a", "b")
+    known = facts(GROUP, "require_all", "ab", lawful_groups.at("ab"))
+    return log.say(replace(merged(GROUP, "all_arrived", known, 2), facts=None,
+                           facts_list=None if value is None else log.keep(value)))
+
+
+def facts_list_swapped() -> Store:
+    """Facts in a list payload that was exchanged."""
+    store = facts_listed(facts(GROUP, "require_all", "ab", lawful_groups.at("ab"))).store()
+    tamper.edit_payload(store, RUN, 3, Payload(3, b"salt", b"{}", True))
+    return store
+
+
 def unknown_group() -> Log:
     """A merge of a group that never was."""
     known = facts("9+join", "require_all", "ab", ())
@@ -135,6 +151,8 @@ REFERENCES = [
     Case("a token that nothing made", "L4", "5", lambda: one_row_read().say(begun("5", "step", 2))),
     Case("an id that is none", "L4", "no id", lambda: one_row_read().say(begun("no id", "step", 2))),
     Case("an input that the token does not carry", "L4", "0", lambda: one_row_read().say(step("0", "step", 1, 1))),
+    Case("an input that the token does not carry, the output is its own", "L4", "0",
+         lambda: one_row_read().say(step("0", "step", 1, 2))),
     Case("a start on another input", "L4", "0", lambda: one_row_read().say(begun("0", "step", 1))),
     Case("an output that is not the input", "L4", "0", lambda: one_row_read().say(step("0", "step", 2, 1))),
     Case("a filter on another input", "L4", "0", lambda: one_row_read().say(filtered("0", "step", 1))),
@@ -146,15 +164,23 @@ REFERENCES = [
     Case("no graph", "L4", None, lambda: first_replaced(graph=None)),
     Case("a graph that its commitment does not match", "L4", None, graph_list_swapped, 1),
 ]
+LISTS = [
+    Case("facts neither in the body nor in a list", "L4", GROUP, lambda: facts_listed(None).store(), 11),
+    Case("facts in a list that is none", "L4", GROUP, lambda: facts_listed(["nonsense"]).store(), 11),
+    Case("facts in a list that its commitment does not match", "L4", GROUP, facts_list_swapped, 11),
+]
 BYTES = [
     Case("a type that nobody knows", "L5", None, changed(type="StepSkipped"), 4),
     Case("a version of the future", "L5", None, changed(v=2), 4),
     Case("bytes that are no JSON", "L5", None, changed(body=b"{"), 4),
     Case("bytes that are no UTF-8", "L5", None, changed(body=b'{"type":"Routed","token":"\xff"}'), 4),
     Case("a field that nobody knows", "L5", None, changed(body=b'{"type":"SourceExhausted","rows":1,"more":2}'), 4),
+    Case("text in place of bytes", "L5", None, changed(body='{"type":"SourceExhausted","rows":1}'), 4),
+    Case("a number in place of bytes", "L5", None, changed(body=5), 4),
     Case("no bytes at all", "L5", None, changed(body=b""), 4),
 ]
 COLUMNS = [
+    Case("another type", "L6", "0", changed(type="StepStarted"), 4),
     Case("another token", "L6", "1", changed(token="1"), 4),
     Case("no token", "L6", None, changed(token=None), 4),
     Case("another row", "L6", "0", changed(row_index=1), 4),
@@ -167,4 +193,4 @@ TIMES = [
     Case("run time falls", "L7", None, lambda: one_row_read().wait(5).exhaust().wait(-1).seal()),
     Case("run time that was never given", "L7", None, lambda: last_replaced(one_row_read().exhaust(), active_ms=-1)),
 ]
-LOG_CASES = [*SEQS, *LIFECYCLE, *EPOCHS, *REFERENCES, *BYTES, *COLUMNS, *TIMES]
+LOG_CASES = [*SEQS, *LIFECYCLE, *EPOCHS, *REFERENCES, *LISTS, *BYTES, *COLUMNS, *TIMES]

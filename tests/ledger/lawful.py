@@ -55,6 +55,18 @@ def call(log: Log, token: str, attempt: int, number: int) -> e.CallRecorded:
                           request=log.keep("asked"), response=log.keep("answered"), latency_us=3)
 
 
+def retried_at_each_step() -> Log:
+    """Attempts count from 1 at each step: a row fails once at the first, once at the second."""
+    draft = graphs.Draft().node(SOURCE, "source", on_error=DISCARD)
+    draft.node("one", "transform", on_error=DISCARD, attempts_max=2)
+    draft.node("two", "transform", on_error=DISCARD, attempts_max=2).node("out", "sink", on_error=DISCARD)
+    log = Log(draft.edge(SOURCE, "one").edge("one", "two").edge("two", "out").graph())
+    row = log.row()
+    for node in ("one", "two"):
+        log.say(failed("0", node, row, None, retry=True), step("0", node, row, row, attempt=2))
+    return log.write("out", "0").exhaust().seal(completed=1)
+
+
 def error_routed() -> Log:
     """A step fails for good; its row goes to the error sink."""
     log = Log(graphs.linear(attempts_max=1))
@@ -103,6 +115,19 @@ def refused_by_failsink_too() -> Log:
     log = Log(graphs.linear())
     row = log.row()
     log.say(step("0", "step", row, row)).write("out", "0", refused=[e.Refusal(0, "refused", None)])
+    log.say(diverted("0", "out", "errors", kind="sink_refused", edge=FAILSINK_EDGE, code="refused"))
+    log.write("errors", "0", refused=[e.Refusal(0, "refused_again", None)])
+    log.say(diverted("0", "errors", DISCARD, kind="sink_refused", code="refused_again"))
+    return log.exhaust().seal(diverted=1)
+
+
+def refused_twice_with_another_sink() -> Log:
+    """A failsink's refusal is discarded although that sink has a failsink of its own."""
+    draft = graphs.Draft().node(SOURCE, "source", on_error=DISCARD).node("out", "sink", on_error="errors")
+    draft.node("errors", "sink", on_error="last").node("last", "sink", on_error=DISCARD)
+    log = Log(draft.edge(SOURCE, "out").graph())
+    log.row()
+    log.write("out", "0", refused=[e.Refusal(0, "refused", None)])
     log.say(diverted("0", "out", "errors", kind="sink_refused", edge=FAILSINK_EDGE, code="refused"))
     log.write("errors", "0", refused=[e.Refusal(0, "refused_again", None)])
     log.say(diverted("0", "errors", DISCARD, kind="sink_refused", code="refused_again"))
@@ -204,7 +229,8 @@ def many_rows(count: int) -> Log:
 
 STRAIGHT: Mapping[str, Callable[[], Log]] = {
     builder.__name__: builder
-    for builder in (one_row, three_rows, no_rows, effect_retried, error_routed, error_discarded, row_quarantined,
-                    row_discarded, refused_to_failsink, refused_by_failsink_too, write_repeated, source_failed_once,
-                    process_died_thrice, row_filtered, row_expanded, abandoned, left_open, gate_failed, gate_chose)
+    for builder in (one_row, three_rows, no_rows, effect_retried, retried_at_each_step, error_routed, error_discarded,
+                    row_quarantined, row_discarded, refused_to_failsink, refused_by_failsink_too,
+                    refused_twice_with_another_sink, write_repeated, source_failed_once, process_died_thrice,
+                    row_filtered, row_expanded, abandoned, left_open, gate_failed, gate_chose)
 } | {"many_rows": partial(many_rows, 20)}

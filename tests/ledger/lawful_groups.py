@@ -234,6 +234,18 @@ def collided() -> Log:
     return log.exhaust().seal(forked=1, failed=2)
 
 
+def collided_and_won() -> Log:
+    """A collision under `last_wins` merges; which branches differed, and their values, stand beside the row."""
+    log = fork(rule(2))
+    come(log, "b", {"id": 7, "x": 2}).say(arrived("0.b", GROUP))
+    come(log, "a", {"id": 7, "x": 1}).say(arrived("0.a", GROUP))
+    known = facts(GROUP, "require_all", "ab", at("ba"))
+    log.say(e.TokensCoalesced(coalesce="join", group=GROUP, merged=GROUP, trigger="all_arrived", facts=known,
+                              output=log.keep({"id": 7, "x": 2}), collisions={"x": ("a", "b")},
+                              collided=log.keep({"x": {"a": 1, "b": 2}})))
+    return log.write("out", GROUP).exhaust().seal(forked=1, coalesced=2, completed=1)
+
+
 def abandoned_while_held() -> Log:
     """A run is given up while a token is held: its group is flushed, the rest is abandoned."""
     log = arrive(fork(rule(2)), "a").interrupt().resume()
@@ -310,5 +322,5 @@ GROUPED: Mapping[str, Callable[[], Log]] = {
     for builder in (all_arrived, said_twice, branch_lost, lost_first, quorum_met, quorum_still_possible,
                     quorum_impossible, quorum_timed_out, best_effort_lost, best_effort_timed_out, first_came, all_lost,
                     all_lost_best_effort, flushed_at_the_end, flushed_and_merged, selected, selected_lost, collided,
-                    abandoned_while_held, held, nested_joins, nested_failure, two_groups_a_row)
+                    collided_and_won, abandoned_while_held, held, nested_joins, nested_failure, two_groups_a_row)
 }

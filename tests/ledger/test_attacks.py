@@ -14,6 +14,7 @@ import pytest
 
 from ledger import verify
 from ledger.sqlite_store import SqliteStore
+from ledger.tree import EMPTY_ROOT
 from tests.kit import graphs
 from tests.kit.log import RUN, Log, step
 from tests.ledger import lawful
@@ -34,6 +35,15 @@ def test_a_ledger_that_nobody_touched_has_no_fault(path: Path) -> None:
     assert faults(path) == set()
     assert complete(path, receipt(path)) == "proven"
     assert complete(path, None) == "not_proven"
+
+
+def test_a_receipt_of_another_size_or_root_fails(path: Path) -> None:
+    """A log proves a receipt by that size and that root, also an earlier one; a longer one it lacks, whatever its root."""
+    size, root = receipt(path)
+    assert complete(path, (size + 1, root)) == "failed"
+    assert complete(path, (size - 1, root)) == "failed"
+    assert complete(path, (size, root[::-1])) == "failed"
+    assert complete(path, (0, EMPTY_ROOT.hex())) == "not_proven"
 
 
 EDITS = {
@@ -175,6 +185,7 @@ def test_a_tail_that_is_cut_with_its_head_shows_only_against_a_receipt(tmp_path:
     path = written(tmp_path, lawful.left_open())
     kept = receipt(path)
     edit(path, f"DELETE FROM events WHERE {STREAM} AND seq > 7")
+    edit(path, f"UPDATE streams SET status = 'running' WHERE {STREAM}")
     rehash(path)
     assert faults(path) == set()
     assert (complete(path, None), complete(path, kept)) == ("not_proven", "failed")

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from ledger import events as e
@@ -62,11 +63,12 @@ def test_the_comparison_of_states_sees_every_part_of_them() -> None:
     assert fields == set(vars(State(RUN))) - {"run"}
 
 
-@settings(max_examples=300)
-@given(plans())
-def test_any_run_that_the_oracle_decides_is_lawful_and_ends_as_it_says(plan: Plan) -> None:
+@pytest.mark.parametrize("policy", ["require_all", "quorum", "best_effort", "first"])
+@settings(max_examples=100)
+@given(data=st.data())
+def test_any_run_that_the_oracle_decides_is_lawful_and_ends_as_it_says(policy: str, data: st.DataObject) -> None:
     """F3, B2, E9, D6, law C2, law C3, law C4, law T1: every policy, fate, order and timeout, against books of our own."""
-    walk = Walk(plan)
+    walk = Walk(data.draw(plans(policy)))
     verdict = replay(walk.log.store(), RUN, deep=True).verdict
     assert verdict.findings == [] and verdict.sealed
     assert (verdict.open_groups, verdict.open_tokens, verdict.late_arrivals) == (0, 0, walk.late)
@@ -137,8 +139,8 @@ def test_a_run_that_is_over_is_forgotten(name: str) -> None:
     assert [list(range(*one)) for one in state.closed_rows] == ([list(range(state.rows_read))] if state.rows_read else [])
 
 
-def joined_rows(count: int) -> Log:
-    """Rows that are forked, merged and written one by one."""
+def joined_rows(count: int, wrong: int | None = None) -> Log:
+    """Rows that are forked, merged (row `wrong` as another row) and written one by one."""
     log = Log(graphs.forked(graphs.rule(2)))
     for row in range(count):
         n, group = log.row(), f"{row}+join"
@@ -147,7 +149,8 @@ def joined_rows(count: int) -> Log:
             token = f"{row}.{branch}"
             log.say(routed(token, f"gate_{branch}", "go"), step(token, f"step_{branch}", n, n), arrived(token, group))
         order = [(branch, f"{row}.{branch}", 0) for branch in "ab"]
-        log.say(merged(group, "all_arrived", facts(group, "require_all", "ab", order), n)).write("out", group)
+        output = log.keep({"row": -1}) if row == wrong else n
+        log.say(merged(group, "all_arrived", facts(group, "require_all", "ab", order), output)).write("out", group)
     return log.exhaust().seal(forked=count, coalesced=2 * count, completed=count)
 
 
@@ -156,6 +159,14 @@ def test_groups_that_are_closed_are_forgotten_with_their_rows() -> None:
     for state in prefixes(joined_rows(50)):
         assert len(state.tokens) <= 4 and len(state.groups) <= 1 and len(state.families) <= 1
     assert state.outcomes["completed"] == 50 and list(state.closed_rows) == [(0, 50)]
+
+
+@pytest.mark.parametrize("wrong", [0, 1, 400, 449])
+def test_a_wrong_merge_is_found_among_many(wrong: int) -> None:
+    """F3, law C6: rows are fetched for many groups at a time; each group is checked against its own."""
+    assert replay(joined_rows(450).store(), RUN, deep=True).verdict.findings == []
+    findings = replay(joined_rows(450, wrong).store(), RUN, deep=True).verdict.findings
+    assert [(finding.law, finding.token) for finding in findings] == [("C6", f"{wrong}+join")]
 
 
 def test_a_row_that_stays_open_holds_nothing_but_itself() -> None:

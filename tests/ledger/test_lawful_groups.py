@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from ledger import events as e
 from ledger.coalesce import Fail, Merge
 from ledger.fold.groups import facts as known
 from ledger.fold.state import OwedLoss, OwedResolution, Stage, State
+from ledger.replay import replay
 from tests.kit.log import facts
 from tests.ledger import lawful_groups as groups
 from tests.ledger import lawful_many
@@ -132,6 +134,25 @@ def test_a_resolution_records_what_was_known(name: str, expected: e.GroupFacts) 
     told = {one.branch for one in expected.arrival_order} | {one.branch for one in expected.branches_lost}
     assert told.isdisjoint(expected.branches_missing)
     assert told.union(expected.branches_missing) == set(expected.expected_branches)
+
+
+def test_facts_in_a_list_are_the_facts() -> None:
+    """A3, D7, law C3: what is too long for a body stands in a payload, and is held to the same."""
+    log = groups.all_arrived()
+    place_of_merge = place(log, e.TokensCoalesced) - 1
+    event = said(log, e.TokensCoalesced)[0]
+    log.said[place_of_merge] = replace(event, facts=None, facts_list=log.keep(event.facts))
+    assert replay(log.store(), log.run, deep=True).verdict.findings == []
+    other = replace(event.facts, policy="first")
+    log = groups.all_arrived()
+    log.said[place_of_merge] = replace(event, facts=None, facts_list=log.keep(other))
+    assert [finding.law for finding in replay(log.store(), log.run).verdict.findings] == ["C3"]
+
+
+def test_a_collision_that_somebody_won_is_told_with_its_values() -> None:
+    """D7: the fields, the branches with the winner last, and every value that was there."""
+    event = said(groups.collided_and_won(), e.TokensCoalesced)[0]
+    assert event.collisions == {"x": ("a", "b")} and event.collided is not None
 
 
 def test_a_loss_names_how_each_carrier_ended_or_left() -> None:

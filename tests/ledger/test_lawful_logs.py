@@ -138,10 +138,10 @@ def log_commitment(log: Log, n: int) -> str:
 
 def test_a_refusal_of_a_failsink_is_discarded_and_decides() -> None:
     """E1, E2: the last sink to refuse decides; there is no third sink."""
-    log = lawful.refused_by_failsink_too()
-    assert ends(log) == {"0": "diverted"}
-    assert [(one.node, one.to, one.edge) for one in said(log, e.Diverted)] == [
-        ("out", "errors", lawful.FAILSINK_EDGE), ("errors", "discard", None)]
+    for log in (lawful.refused_by_failsink_too(), lawful.refused_twice_with_another_sink()):
+        assert ends(log) == {"0": "diverted"}
+        assert [(one.node, one.to, one.edge) for one in said(log, e.Diverted)] == [
+            ("out", "errors", lawful.FAILSINK_EDGE), ("errors", "discard", None)]
 
 
 def test_a_row_that_a_gate_sends_to_a_sink_ends_routed() -> None:

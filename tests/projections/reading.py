@@ -48,7 +48,7 @@ class Told:
 
     def rows(self, view: str, columns: str = "*", where: str = "", order: str = "") -> list[Row]:
         """Rows of the run as mappings of the named columns, in the order given (the key's, unless said)."""
-        condition = f" AND {where}" if where else ""
+        condition = f" AND ({where})" if where else ""
         ending = f" ORDER BY {order}" if order else ""
         return self.tables.records(f"SELECT {columns} FROM {view} WHERE run_id = ?{condition}{ending}", (self.run,))
 

@@ -1,0 +1,242 @@
+"""Ctrl-C once and twice, SIGTERM, a reader that goes away, a source or a sink that fails: what stands afterwards.
+
+Real processes; a source that waits is a named pipe, and what a process has done is read from its ledger or its stderr.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.doors.told import LEDGER, URL, ask, done, lines, tell, write
+from tests.house.tree import ROOT
+
+COMMAND = [sys.executable, "-m", "counterfoil"]
+SECONDS_MAX = 60
+
+PIPELINE = """\
+source:
+  plugin: csv
+  on_success: rows
+  options: {path: in.csv}
+retry: {max_attempts: 2, initial_delay_seconds: 3600, max_delay_seconds: 3600}
+gates:
+  - {name: split, input: rows, condition: "row['id'] != '0'", routes: {"true": fork, "false": good}, fork_to: [fast, slow]}
+transforms:
+  - {name: ask, plugin: "own_slow:ask", input: slow, on_success: answered, on_error: discard}
+coalesce:
+  - {name: join, branches: {fast: fast, slow: answered}, policy: require_all, merge: union, on_success: good}
+sinks:
+  good: {plugin: json, options: {path: good.jsonl}}
+"""
+
+ASK = """\
+from counterfoil import RetryableError
+
+def ask(row):
+    if row["id"] == "wait":
+        open("pipe").read()
+    raise RetryableError("nobody answers")
+"""
+
+
+@pytest.fixture(autouse=True)
+def files() -> None:
+    """A pipeline whose rows wait for an hour at a step, so that their groups stay open."""
+    write({"pipeline.yaml": PIPELINE, "own_slow.py": ASK})
+
+
+@contextmanager
+def running(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """A process of the program; it is ended with the block, whatever happens."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                          env=environment) as process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
+def until(process: subprocess.Popen[str], true: Callable[[], bool]) -> None:
+    """Wait for something while the process lives."""
+    for _ in range(SECONDS_MAX * 100):
+        if true():
+            return
+        try:
+            process.wait(0.01)
+        except subprocess.TimeoutExpired:
+            continue
+        pytest.fail(f"it ended with {process.returncode}: {process.communicate()}")
+    pytest.fail("it took too long")
+
+
+def logged(type_: str, count: int) -> Callable[[], bool]:
+    """Whether the ledger has that many events of a type."""
+    def look() -> bool:
+        if not Path(LEDGER).exists():
+            return False
+        with closing(sqlite3.connect(f"file:{LEDGER}?mode=ro", uri=True)) as connection:
+            found: int = connection.execute("SELECT count(*) FROM events WHERE type = ?", (type_,)).fetchone()[0]
+        return found >= count
+
+    return look
+
+
+@contextmanager
+def pipe(rows: str) -> Iterator[None]:
+    """A named pipe as the source's file, with some rows in it and no end."""
+    os.mkfifo("in.csv")
+    descriptor = os.open("in.csv", os.O_RDWR)
+    try:
+        os.write(descriptor, f"id\n{rows}".encode())
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def lawful(status: str) -> None:
+    """The log stands, whatever was cut."""
+    verdict = ask("replay", "cut", "--deep")
+    assert (verdict["ok"], verdict["status"]) == (True, status)
+    verified = ask("verify", "cut")
+    assert verified["ok"] is True, verified
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_one_signal_finishes_what_is_in_hand_and_leaves_groups_open(number: signal.Signals) -> None:
+    """D4, D8: exit 130, the stop on record, rows that were done stored, groups open and listed with what they wait for."""
+    with pipe("1\n2\n0\n"), running("run", "pipeline.yaml", "--run-id", "cut", "--ledger", URL) as process:
+        until(process, logged("StepFailed", 2))
+        until(process, logged("SinkWriteConfirmed", 1))
+        process.send_signal(number)
+        out, err = process.communicate(timeout=SECONDS_MAX)
+    assert process.returncode == 130, err
+    assert "stopping: finishing what is in hand" in err
+    assert err.splitlines()[-1].startswith("STOPPED: ")
+    assert "Traceback" not in err
+    assert "run cut interrupted: 3 rows" in out
+    lawful("interrupted")
+    assert ask("show", "cut")["status"] == "interrupted"
+    assert lines("good.jsonl") == [{"id": "0"}]
+    last = ask("query", "SELECT type, body FROM log.events ORDER BY stream DESC, seq DESC LIMIT 1")["rows"][0]
+    assert last["type"] == "RunInterrupted"
+    assert number.name in last["body"]
+    groups = [one for one in ask("pending", "cut")["rows"] if one["kind"] == "coalesce_group"]
+    assert [(one["what"], one["has"], one["waits_for"]) for one in groups] == [
+        ("0+join", ["fast"], ["slow"]), ("1+join", ["fast"], ["slow"])]
+    assert {one["what"] for one in ask("pending", "cut")["rows"]} >= {"0.slow", "1.slow"}
+    assert all(one["since"] and one["since_seq"] for one in groups)
+    assert ask("tokens", "cut", "--outcome", "open")["rows"]
+
+
+def test_a_signal_is_heard_while_nothing_comes() -> None:
+    """The source is silent, nothing is in hand: it stops all the same."""
+    with pipe(""), running("run", "pipeline.yaml", "--run-id", "cut", "--ledger", URL) as process:
+        until(process, logged("RunClaimed", 1))
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=SECONDS_MAX)
+    assert (process.returncode, "Traceback" in err) == (130, False)
+    lawful("interrupted")
+
+
+def test_a_second_signal_ends_the_process_at_once_and_the_log_stands() -> None:
+    """A plugin hangs: the first signal waits for it, the second does not; the ledger is free, whole and lawful."""
+    os.mkfifo("pipe")
+    with pipe("1\nwait\n"), running("run", "pipeline.yaml", "--run-id", "cut", "--ledger", URL) as process:
+        writer = os.open("pipe", os.O_WRONLY)
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        assert "again: exit at once" in process.stderr.readline()
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=SECONDS_MAX)
+        os.close(writer)
+    assert (process.returncode, out, err) == (130, "", "")
+    lawful("running")
+    assert ask("show", "cut")["status"] == "running"
+    write({"pipeline.yaml": PIPELINE.replace("path: in.csv", "path: other.csv"), "other.csv": "id\n0\n"})
+    done("run", "pipeline.yaml", "--run-id", "next")
+
+
+def test_a_reader_that_goes_away_is_no_error(folder: Path) -> None:
+    """`| head -1`: one line read, no traceback, nothing on stderr."""
+    write({"pipeline.yaml": PIPELINE, "in.csv": "id\n" + "0\n" * 2000})
+    done("run", "pipeline.yaml", "--run-id", "many")
+    for command in (("tokens", "many"), ("tokens", "many", "-o", "jsonl"), ("query", "SELECT * FROM node_states")):
+        with running(*command, "--ledger", URL) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline()
+            process.stdout.close()
+            assert process.stderr is not None
+            assert process.stderr.read() == ""
+            assert process.wait(SECONDS_MAX) == 0
+
+
+def test_a_full_disk_behind_stdout_is_one_line() -> None:
+    """Data that could not be written is said: exit 1, no traceback."""
+    write({"pipeline.yaml": PIPELINE, "in.csv": "id\n0\n"})
+    done("run", "pipeline.yaml", "--run-id", "one")
+    for command in (("tokens", "one"), ("show", "one", "-o", "json")):
+        with Path("/dev/full").open("w", encoding="utf-8") as full:
+            told = subprocess.run([*COMMAND, *command, "--ledger", URL], stdout=full, stderr=subprocess.PIPE, text=True,
+                                  env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)
+        assert told.returncode == 1
+        assert told.stderr.startswith("STDOUT_FAILED: ")
+        assert told.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-8"])
+def test_a_terminal_of_another_encoding_gets_what_it_can_show(encoding: str) -> None:
+    """No UnicodeEncodeError: what the terminal cannot show is escaped."""
+    done("db", "upgrade")
+    told = subprocess.run([*COMMAND, "query", "SELECT 'caf\u00e9 \u65e5' AS x", "--ledger", URL], capture_output=True,
+                          env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": encoding}, check=False)
+    assert (told.returncode, told.stderr) == (0, b"")
+    assert told.stdout.decode(encoding).splitlines()[1] == "caf\u00e9 \u65e5".encode(encoding, "backslashreplace").decode(
+        encoding)
+
+
+def test_a_source_that_fails_midway_keeps_what_it_gave() -> None:
+    """Exit 4, the reason and where; rows so far are stored and counted; the run is interrupted, and lawful."""
+    rows = ", ".join('{"id": "0"}' for _ in range(700))
+    write({"in.json": f"[{rows}, {{\"id\": ", "pipeline.yaml": PIPELINE.replace("plugin: csv", "plugin: json").replace(
+        "in.csv", "in.json")})
+    told = tell("run", "pipeline.yaml", "--run-id", "cut", "-o", "json")
+    assert told.code == 4
+    assert told.error.startswith("SOURCE_FAILED: ")
+    assert "after position 700" in told.error
+    assert (told.answer["status"], told.answer["rows"]) == ("interrupted", 700)
+    assert len(lines("good.jsonl")) == 700
+    assert ask("show", "cut")["outcomes"] == [{"outcome": "routed", "sink_name": "good", "tokens": 700}]
+    lawful("interrupted")
+
+
+@pytest.mark.parametrize("place", ["taken/good.jsonl", "folder"])
+def test_a_sink_that_cannot_be_opened_interrupts_the_run(place: str) -> None:
+    """Exit 4 and which sink; no row is read; the run is on record."""
+    write({"taken": "a file", "folder/x": "", "in.csv": "id\n0\n",
+           "pipeline.yaml": PIPELINE.replace("good.jsonl", place)})
+    told = tell("run", "pipeline.yaml", "--run-id", "cut")
+    assert told.code == 4
+    assert told.error.startswith("SINK_FAILED: ")
+    assert "sink good" in told.error
+    assert ask("show", "cut")["rows_read"] == 0
+    lawful("interrupted")
+
+
+def test_a_source_that_is_not_there_is_said_before_anything_is_made(folder: Path) -> None:
+    """Exit 4, the key and its line; no run, no ledger, no sink."""
+    told = tell("run", "pipeline.yaml")
+    assert (told.code, told.error.split(":")[0]) == (4, "SOURCE_UNREADABLE")
+    assert "pipeline.yaml:4" in told.error
+    assert sorted(path.name for path in folder.iterdir()) == ["own_slow.py", "pipeline.yaml"]

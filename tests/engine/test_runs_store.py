@@ -1,0 +1,93 @@
+"""A store that fails, and a law that is broken while a run goes: what stands is a lawful beginning, and no more was said.
+
+`acknowledged <= recovered <= attempted`: news of finished rows never runs ahead of the record, and no sink was given a
+row whose write was not intended on record.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from engine.bound import BoundGate
+from engine.loop import Hooks
+from ledger import events as e
+from ledger.laws import LawBroken
+from ledger.store import StoreConflict
+from tests.kit.forks import Row, forked
+from tests.kit.pipelines import Sketch, trial
+from tests.kit.twins import TrialStore
+
+ROWS = 900
+FORKED = forked("a", "b", policy="quorum", quorum_count=1).text()
+
+
+def appends_of_a_whole_run() -> int:
+    """How often a run over these rows appends, the ledger's creation included."""
+    store = TrialStore()
+    trial(FORKED, [{"n": n} for n in range(ROWS)], store=store).go()
+    return len(store.appends)
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), StoreConflict("tried", "size 1", "size 2")])
+def test_a_store_that_fails_at_any_append_leaves_a_lawful_beginning(error: Exception) -> None:
+    """D9, law L1: at every append: the error comes out as it is, nothing behind the last commit is acknowledged."""
+    total = appends_of_a_whole_run()
+    assert total > 6
+    for k in range(2, total + 1):
+        store = TrialStore(fail_at=k, error=error)
+        acknowledged: list[int] = []
+        made = trial(FORKED, [{"n": n} for n in range(ROWS)], store=store)
+        made.hooks = Hooks(progress=acknowledged.append)
+        with pytest.raises(type(error)) as raised:
+            made.start()
+        assert raised.value is error
+        assert len(store.appends) == k - 1
+        if k == 2:
+            assert store.head(made.run) is None
+            continue
+        ran = made.left()
+        assert sum(acknowledged) <= ran.verdict.rows
+        intended = sum(len(event.tokens) for event in ran.of(e.SinkWriteIntended))
+        assert len(ran.rows("out")) <= intended
+        assert not ran.verdict.sealed
+        assert made.sinks["out"].closed is not None
+
+
+def test_the_check_of_the_failing_store_can_fail() -> None:
+    """D9: the same run with a store that keeps everything is sealed: the failures above are those of the store."""
+    made = trial(FORKED, [{"n": n} for n in range(ROWS)])
+    assert made.go().verdict.sealed
+
+
+def test_a_law_that_is_broken_live_stores_nothing() -> None:
+    """F3, law R2: an executor that says what the graph does not allow is stopped before its event is on record."""
+    text = Sketch("rows").gate("gate", "rows", "True", {"true": "out"}).sink("out").text()
+    made = trial(text, [{"n": n} for n in range(250)])
+    gate = made.bound.gates["gate"]
+
+    def condition(row: Row) -> object:
+        return "elsewhere" if row["n"] == 230 else True
+
+    made.bound = replace(made.bound, gates={"gate": BoundGate(gate.node, condition, {"true": "out", "elsewhere": "out"})})
+    with pytest.raises(LawBroken) as broken:
+        made.start()
+    assert broken.value.finding.law == "R2"
+    assert broken.value.exit_code == 5
+    ran = made.left()
+    assert (ran.verdict.status, ran.verdict.sealed, ran.verdict.rows) == ("running", False, 200)
+    assert len(ran.rows("out")) == 200
+    assert all(event.label == "true" for event in ran.of(e.Routed))
+    assert made.sinks["out"].closed is False
+
+
+def test_a_run_id_that_exists_is_refused_and_its_log_left_alone() -> None:
+    """law L2: a second start under the same id says so and appends nothing."""
+    store = TrialStore()
+    first = trial(FORKED, [{"n": 0}], store=store)
+    first.go()
+    before = store.head(first.run)
+    with pytest.raises(Exception, match="RUN_EXISTS"):
+        trial(FORKED, [{"n": 0}], store=store).start()
+    assert store.head(first.run) == before
