@@ -151,17 +151,43 @@ def verify(run: str, *, ledger: str = DEFAULT_URL, expect: tuple[int, str] | Non
 
 def verify_in(opened: Ledger, run: str, expect: tuple[int, str] | None = None, *, world: bool = False) -> Verified:
     """The same in a ledger that is open, for a run that exists."""
+    return _verified(opened, run, _of_ledger(opened), opened.differences_of(run), expect, world=world)
+
+
+def verify_all(opened: Ledger, *, world: bool = False) -> list[Verified]:
+    """Every run of the log; and every run of which only the read tables tell, which is not in the log at all."""
+    runs = _runs(opened)
+    shared, differences = _of_ledger(opened), opened.differences()
+    by_run: dict[str, list[Difference]] = {}
+    for one in differences:
+        by_run.setdefault(str(one.row.get("run_id")), []).append(one)
+    found = [_verified(opened, run, shared, by_run.get(run, []), None, world=world) for run in runs]
+    gone = Completeness(status="not_proven", text="the log has no such run: it was rolled back, or tables are ahead")
+    return found + [Verified(run=run, integrity=[], lawfulness=[], projections=by_run[run], completeness=gone)
+                    for run in sorted(set(by_run) - set(runs))]
+
+
+def _of_ledger(opened: Ledger) -> list[Fault]:
+    """What is wrong with the ledger itself: its guards, and its own stream."""
+    return [*verifying.guards(opened.store), *verifying.integrity(opened.store, ids.LEDGER_STREAM)]
+
+
+def _verified(opened: Ledger, run: str, shared: list[Fault], differences: list[Difference], expect: tuple[int, str] | None,
+              *, world: bool) -> Verified:
     store = opened.store
-    integrity = [*verifying.guards(store), *verifying.integrity(store, ids.LEDGER_STREAM), *verifying.integrity(store, run)]
-    lawful = replaying.replay(store, run, deep=True).verdict.findings
-    return Verified(run=run, integrity=integrity, lawfulness=lawful, projections=opened.differences_of(run),
+    return Verified(run=run, integrity=[*shared, *verifying.integrity(store, run)],
+                    lawfulness=replaying.replay(store, run, deep=True).verdict.findings, projections=differences,
                     completeness=verifying.completeness(store, run, expect),
                     world=artifacts(store, run, opened.file_reader(run)) if world else None)
 
 
+def _runs(opened: Ledger) -> list[str]:
+    return [head.run for head in opened.heads() if head.run != ids.LEDGER_STREAM]
+
+
 def find_run(opened: Ledger, name: str) -> str:
     """The run of that id, or the only one whose id begins so. Raises `UsageError` (RUN_UNKNOWN, RUN_AMBIGUOUS)."""
-    runs = [head.run for head in opened.heads() if head.run != ids.LEDGER_STREAM]
+    runs = _runs(opened)
     if name in runs:
         return name
     found = [run for run in runs if name and run.startswith(name)]

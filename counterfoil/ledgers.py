@@ -11,7 +11,7 @@ import re
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from urllib.parse import quote
@@ -29,6 +29,10 @@ from projections.read_tables import ReadTables, remove
 
 DEFAULT_URL = "sqlite:///counterfoil.db"
 VARIABLE = "COUNTERFOIL_LEDGER"
+_UNFIT = re.compile("[\0\ud800-\udfff]")
+"""What SQLite takes in no path: NUL, and bytes that are no UTF-8."""
+REVISIONS = ("0001_log",)
+"""The log's schemas that `upgrade` can begin from, the last of them the head."""
 READ_PAGE_BYTES = 16_384
 
 
@@ -40,12 +44,9 @@ class Ledger:
         if not self.path.exists():
             raise LedgerUnavailable("LEDGER_MISSING", "expected a ledger, found no file", where=str(self.path),
                                     next_step="name one with --ledger sqlite:///FILE; `counterfoil run` makes one")
+        recognise(self.path)
+        self._check_schema()
         self.store = SqliteStore(self.path, write=write, wait=wait)
-        try:
-            self._check_schema()
-        except BaseException:
-            self.store.close()
-            raise
 
     @classmethod
     def create(cls, url: str = DEFAULT_URL, *, wait: bool = False) -> Ledger:
@@ -121,7 +122,7 @@ class Ledger:
 def path_of(url: str) -> Path:
     """The file that a `sqlite:///` URL names. Raises `UsageError` for anything else."""
     prefix = "sqlite:///"
-    if url.startswith(prefix) and len(url) > len(prefix) and "\0" not in url:
+    if url.startswith(prefix) and len(url) > len(prefix) and not _UNFIT.search(url):
         path = Path(url.removeprefix(prefix))
         return path.absolute() if str(path).startswith("file:") else path  # SQLite may take `file:` for the scheme of a URI
     scheme = url.partition(":")[0]
@@ -142,14 +143,17 @@ def is_part_of(path: Path, ledger: Path) -> bool:
 
 def revision(path: Path) -> str | None:
     """The schema revision that a file stands at, or None."""
-    connection = sqlite3.connect(f"file:{_quoted(path)}?mode=ro", uri=True)
     try:
-        row = connection.execute(f"SELECT version_num FROM {migrations.VERSION_TABLE}").fetchone()
+        with closing(sqlite3.connect(f"file:{_quoted(path)}?mode=ro", uri=True)) as connection:
+            row = connection.execute(f"SELECT version_num FROM {migrations.VERSION_TABLE}").fetchone()
     except sqlite3.Error:
         return None
-    finally:
-        connection.close()
     return str(row[0]) if row else None
+
+
+def recognise(path: Path) -> None:
+    """Raises `LedgerUnavailable` for what is no ledger, before anything in it is changed, its journal mode included."""
+    SqliteStore(path, write=False).close()
 
 
 def make_read_tables(path: Path) -> None:
@@ -164,7 +168,12 @@ def make_read_tables(path: Path) -> None:
 
 
 def upgrade(path: Path, *, wait: bool) -> str:
-    """Bring an existing ledger's schema to the head; gives the revision."""
+    """Bring an existing ledger's schema to the head; gives the revision. Another program's database is left alone."""
+    recognise(path)
+    found = revision(path)
+    if found not in REVISIONS:
+        raise LedgerUnavailable("LEDGER_SCHEMA", f"expected a schema from {REVISIONS[0]} to {REVISIONS[-1]}, found "
+                                f"{found or 'none'}", where=str(path), next_step="use a version that knows this schema")
     lock = FileLock(Path(f"{path}.lock"), wait=wait)
     try:
         migrations.upgrade(_engine_url(path), "log")

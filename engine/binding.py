@@ -15,14 +15,16 @@ from typing import Any
 from engine import graph as graphs
 from engine import pipeline_file
 from engine.bound import BoundGate, BoundPipeline, BoundStep, RetryPolicy
+from engine.checked_source import CheckedSource
 from engine.expressions import compile_expression
 from engine.fingerprints import fingerprints
 from engine.plugin_api import Source
-from engine.plugins import Catalog, OptionsInvalid, bind
+from engine.plugins import BUILT_IN_ORIGIN, Catalog, OptionsInvalid, bind
 from engine.ports import Ports
-from engine.problems import PipelineRefused, Problem
+from engine.problems import PipelineRefused, hushed
 from engine.redaction import RedactedSource
 from engine.run import Opening
+from engine.wiring import sections
 from ledger.errors import RunIncomplete, UsageError
 from ledger.graph import SOURCE
 from ledger.ids import is_run_id
@@ -54,6 +56,8 @@ def bound(prepared: Prepared) -> BoundPipeline:
     )
     made = {node: _made(prepared, node) for node in pipeline.plugins}
     source: Source = made[SOURCE]
+    if pipeline.plugins[SOURCE].origin != BUILT_IN_ORIGIN:
+        source = CheckedSource(source)
     if settings.source.redact:
         source = RedactedSource(source, settings.source.redact)
     return BoundPipeline(
@@ -111,8 +115,10 @@ def _made(prepared: Prepared, node: str) -> Any:
         return bind(plugin, prepared.pipeline.options[node])
     except OptionsInvalid as invalid:
         text = "; ".join(str(found["msg"]) for found in invalid.errors)
-        raise PipelineRefused([Problem("PLUGIN_REFUSED", f"{node}: {plugin.origin} did not take its options: {text}",
-                                       prepared.file.where(), "mend its options")]) from invalid
+        places = {SOURCE: ("source",), **{name: path for _, name, path in sections(prepared.file)}}
+        found = prepared.file.problem("PLUGIN_REFUSED", (*places[node], "options"), f"{plugin.origin}: {text}",
+                                      "mend its options, or the plugin")
+        raise PipelineRefused(hushed([found], prepared.file.secrets.values())) from invalid
 
 
 def _closer(made: object) -> Callable[[], None]:

@@ -146,6 +146,8 @@ class _Checker:
     def _one_carrier(self, corridor: Corridor, corridors: list[Corridor]) -> None:
         """Inside, nothing multiplies a branch without bringing it together again, and nothing swallows it."""
         inner = {other.opener: other for other in corridors if other.coalesce in corridor.nodes}
+        for other in inner.values():
+            self._left_early(corridor, other)
         modes = {one.name: one.output_mode for one in self._file.settings.aggregations}
         forks = {gate.name: set(gate.fork_to) for gate in self._file.settings.gates if gate.fork_to}
         between = f"between {corridor.opener} and {corridor.coalesce}"
@@ -159,6 +161,18 @@ class _Checker:
             if node in forks and (node not in inner or set(inner[node].branches) != forks[node]):
                 self._problem("FORK_IN_CORRIDOR", node, f"expected the fork at {node} to join whole in one coalesce "
                               f"{between}", f"join {sorted(forks[node])} in one coalesce there")
+
+    def _left_early(self, corridor: Corridor, inner: Corridor) -> None:
+        """A row of an inner fork comes to the outer coalesce only through the inner one, for it carries the inner branch."""
+        inside = inner.nodes
+        for edge in self._forward:
+            branch = edge.from_node == inner.opener and edge.label in inner.branches
+            leaves = branch or edge.from_node in inside
+            ahead = edge.to_node == corridor.coalesce or edge.to_node in corridor.nodes
+            if leaves and ahead and edge.to_node not in inside and edge.to_node != inner.coalesce:
+                self._problem("COALESCE_SKIPPED", edge.from_node, f"expected every way from {inner.opener} to "
+                              f"{corridor.coalesce} to pass {inner.coalesce}, found {edge.from_node} > {edge.to_node} "
+                              f"({edge.label})", f"send that way to {inner.coalesce}, or past {corridor.coalesce}")
 
     def _warnings(self, corridors: list[Corridor]) -> list[Problem]:
         """E8: an error edge in the corridor of a `require_all` fails every group whose row takes it.

@@ -2,8 +2,8 @@
 
 Why: timers fire, buffers are committed and signals are heard also when no row comes.
 
-Invariants: rows come in the source's order; at most `ahead` of them wait, so memory is bounded; what waits and was not
-taken is not recorded, and a resume reads it again.
+Invariants: rows come in the source's order; what waits is bounded in rows and in characters; what waits and was not taken
+is not recorded, and a resume reads it again.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Protocol
 from engine.plugin_api import SourceRow
 
 READ_AHEAD_ROWS = 512
+READ_AHEAD_CHARS = 2**24
 
 
 class Exhausted:
@@ -37,11 +38,7 @@ class Feed(Protocol):
         ...
 
     def pause(self, timeout_seconds: float) -> None:
-        """Take nothing for this long, or until `wake`."""
-        ...
-
-    def wake(self) -> None:
-        """Make a waiting `take` or `pause` return."""
+        """Take nothing for this long."""
         ...
 
     def close(self) -> None:
@@ -56,9 +53,10 @@ class ThreadFeed:
         self._rows = rows
         self._ahead = ahead
         self._waiting: deque[SourceRow | Exhausted | Broken] = deque()
+        self._chars = 0
         self._some = threading.Event()
         self._room = threading.Event()
-        self._woken = threading.Event()
+        self._ended = threading.Event()
         self._closed = False
         threading.Thread(target=self._read, name="source", daemon=True).start()
 
@@ -71,22 +69,19 @@ class ThreadFeed:
                 return None
             if not waiting:
                 return None
-        if len(waiting) * 2 < self._ahead and not self._room.is_set():
+        item = waiting.popleft()
+        if not self._room.is_set() and len(waiting) * 2 < self._ahead:
             self._room.set()
-        return waiting.popleft()
+        return item
 
     def pause(self, timeout_seconds: float) -> None:
         """See `Feed`."""
-        self._woken.wait(timeout_seconds)
-
-    def wake(self) -> None:
-        """See `Feed`."""
-        self._woken.set()
-        self._some.set()
+        self._ended.wait(timeout_seconds)
 
     def close(self) -> None:
         """See `Feed`."""
         self._closed = True
+        self._ended.set()
         self._room.set()
 
     def _read(self) -> None:
@@ -101,11 +96,30 @@ class ThreadFeed:
         self._put(last)
 
     def _put(self, item: SourceRow | Exhausted | Broken) -> None:
+        """Wait for room, then line the item up.
+
+        Characters are counted since the line was last empty; beyond the bound it has to be empty first.
+        """
         waiting = self._waiting
-        while len(waiting) >= self._ahead and not self._closed:
+        size = _chars(item)
+        self._chars = self._chars + size if waiting else size
+        ahead = self._ahead if self._chars <= READ_AHEAD_CHARS else 1
+        while len(waiting) >= ahead and not self._closed:
             self._room.clear()
-            if len(waiting) >= self._ahead:
+            if len(waiting) >= ahead:
                 self._room.wait()
+        if ahead == 1:
+            self._chars = size
         waiting.append(item)
         if not self._some.is_set():
             self._some.set()
+
+
+def _chars(item: SourceRow | Exhausted | Broken) -> int:
+    """About how many characters a row holds: those of its texts."""
+    if not isinstance(item, SourceRow):
+        return 0
+    row = item.row
+    if isinstance(row, dict):
+        return sum([len(value) for value in row.values() if type(value) is str])
+    return len(row) if isinstance(row, str) else 0

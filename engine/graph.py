@@ -16,7 +16,18 @@ import networkx as nx
 from engine import corridors, wiring
 from engine.expressions import ExpressionInvalid, compile_expression
 from engine.pipeline_file import Path, PipelineFile, problems
-from engine.plugins import Catalog, Kind, OptionsInvalid, Plugin, PluginBroken, PluginUnknown, bind, check_options, schema_of
+from engine.plugins import (
+    BUILT_IN_ORIGIN,
+    Catalog,
+    Kind,
+    OptionsInvalid,
+    Plugin,
+    PluginBroken,
+    PluginUnknown,
+    bind,
+    check_options,
+    schema_of,
+)
 from engine.problems import PipelineRefused, Problem, hushed, nearest
 from engine.schema import shown
 from engine.settings import AggregationSettings, CoalesceSettings
@@ -111,7 +122,7 @@ class _Builder:
         options = self._with_schema(options, path)
         self._options[node] = options
         try:
-            if plugin.origin == "built in":
+            if plugin.origin == BUILT_IN_ORIGIN:
                 bind(plugin, options)
             else:
                 check_options(plugin, options)
@@ -144,15 +155,15 @@ class _Builder:
     def _paths(self) -> None:
         """Two sinks never write one file, and no sink writes a file that is read."""
         settings = self._settings
-        taken: dict[FilePath, str] = {FilePath(self._file.path).resolve(): "the pipeline file"}
+        taken: dict[object, str] = {_same_file(self._file.path): "the pipeline file"}
         source = settings.source.options.get("path")
         if isinstance(source, str):
-            taken[FilePath(source).resolve()] = "the source"
+            taken[_same_file(source)] = "the source"
         for name, sink in settings.sinks.items():
             path = sink.options.get("path")
             if not isinstance(path, str):
                 continue
-            other = taken.setdefault(FilePath(path).resolve(), f"sink {name}")
+            other = taken.setdefault(_same_file(path), f"sink {name}")
             if other != f"sink {name}":
                 self._problem("PATH_TAKEN", ("sinks", name, "options", "path"),
                               f"expected a path of its own for sink {name}, found that of {other}", "name another file")
@@ -213,6 +224,15 @@ class _Builder:
         return Node(id=node, kind=plugin.kind, plugin=plugin.name, plugin_version=plugin.version, code_hash=plugin.code_hash,
                     settings_hash=settings_hash, step=step, on_error=on_error, attempts_max=attempts_max,
                     effect=plugin.effect, expands=plugin.expands, batch=batch)
+
+
+def _same_file(path: str) -> object:
+    """What two names of one file share, links of both kinds followed; a file that is not there yet has only its name."""
+    try:
+        found = FilePath(path).stat()
+    except (OSError, ValueError):
+        return FilePath(path).resolve()
+    return found.st_dev, found.st_ino
 
 
 def _digraph(edges: list[Edge]) -> nx.DiGraph[Any]:

@@ -61,6 +61,7 @@ class Loop:
         self._retries: list[tuple[int, int, Token]] = []
         self._limits = steps.Limits(pipeline.row_bytes_max, pipeline.children_max)
         self._fault: RunIncomplete | None = None
+        self._closing: list[Group] = []
         self._rows_since = 0
         self._committed_ms = recorder.active_ms
         self._handlers: dict[str, Callable[[Token, FrozenRow], None]] = {
@@ -77,6 +78,8 @@ class Loop:
         """
         while (reason := self._hooks.stopping()) is None:
             self._tick()
+            if self._state.open_groups > self._pipeline.open_groups_max and self._fault is None:
+                self._fault = _too_many_groups(self._pipeline.open_groups_max)
             if self._stack:
                 self._drain()
             elif self._retries and self._retries[0][0] <= self._recorder.active_ms:
@@ -213,11 +216,6 @@ class Loop:
         self._rows[token.id] = row
         self._record(event)
         self._settle()
-        if self._state.open_groups > self._pipeline.open_groups_max and self._fault is None:
-            self._fault = RunIncomplete(
-                "LIMIT_EXCEEDED", f"expected at most {self._pipeline.open_groups_max} open groups, found one more",
-                where=f"coalesce {token.node}", next_step="raise limits.open_groups or give the coalesce a timeout, "
-                "then resume the run")
 
     # --- decisions -----------------------------------------------------------------------------------------------
 
@@ -267,13 +265,19 @@ class Loop:
             self._rows[token.id] = row
 
     def _flush_next_node(self) -> bool:
-        """At end of source: decide the open groups of the first node, in topological order, that has any (D6)."""
-        groups = [group for group in self._state.groups.values() if group.status == "open"]
-        if not groups:
-            return False
-        step = min(group.node.step for group in groups)
-        for group in groups:
-            if group.node.step == step and group.status == "open":
+        """At end of source: decide open groups of the first node, in topological order, that has any (D6).
+
+        So many at a time as rows in a commit, so that memory stays bounded and a stop is heard.
+        """
+        if not self._closing:
+            groups = [group for group in self._state.groups.values() if group.status == "open"]
+            if not groups:
+                return False
+            step = min(group.node.step for group in groups)
+            self._closing = [group for group in reversed(groups) if group.node.step == step]
+        for _ in range(min(len(self._closing), ROWS_PER_COMMIT)):
+            group = self._closing.pop()
+            if group.status == "open":
                 self._close(group, rules.Cause.END_OF_SOURCE)
         return True
 
@@ -345,3 +349,8 @@ class Loop:
         if deadline is not None:
             until.append(deadline)
         return max(0.0, min(until) - now) / 1000
+
+
+def _too_many_groups(limit: int) -> RunIncomplete:
+    return RunIncomplete("LIMIT_EXCEEDED", f"expected at most {limit} open groups, found more", where="limits.open_groups",
+                         next_step="raise it or give the coalesces a timeout, then resume the run")

@@ -23,6 +23,7 @@ from engine.schema import RowSchema
 
 GROUP = "counterfoil.plugins"
 DISTRIBUTION = "counterfoil"
+BUILT_IN_ORIGIN = "built in"
 
 Kind = Literal["source", "transform", "sink", "aggregation"]
 
@@ -89,7 +90,7 @@ class Catalog:
         """The plugin of that kind and name. Raises `PluginUnknown` or `PluginBroken`."""
         place = BUILT_IN.get((kind, name))
         if place is not None:
-            return _described(kind, name, _load(place), "built in", _version(DISTRIBUTION))
+            return _described(kind, name, _load(place), BUILT_IN_ORIGIN, _version(DISTRIBUTION))
         if ":" in name:
             return _described(kind, name, _load(name), name, _version_of_module(name))
         for entry in metadata.entry_points(group=GROUP, name=name):
@@ -141,15 +142,18 @@ def check_options(plugin: Plugin, options: Mapping[str, object]) -> dict[str, ob
 
 
 def bind(plugin: Plugin, options: Mapping[str, object]) -> Any:
-    """The plugin ready for use: a class's instance, or the function with its options filled in. Raises `OptionsInvalid`."""
+    """The plugin ready for use: a class's instance, or the function with its options filled in.
+
+    Raises `OptionsInvalid`, whatever the plugin itself raised.
+    """
     checked = check_options(plugin, options)
     try:
         if inspect.isclass(plugin.target):
             return plugin.target(**checked)
         return partial(plugin.target, **checked) if checked else plugin.target
-    except ValueError as error:
-        raise OptionsInvalid(({"type": "value_error", "loc": (), "msg": str(error), "input": None},),
-                             plugin.options) from None
+    except (Exception, SystemExit) as error:
+        text = str(error) if isinstance(error, ValueError) else f"it raised {type(error).__name__}: {error}"
+        raise OptionsInvalid(({"type": "value_error", "loc": (), "msg": text, "input": None},), plugin.options) from error
 
 
 def _of_entry(entry: metadata.EntryPoint, target: Callable[..., Any]) -> Plugin:
@@ -176,6 +180,9 @@ def _described(kind: Kind, name: str, target: Callable[..., Any], origin: str, v
     found = kind_of(target)
     if found != kind:
         raise PluginBroken(f"expected a {kind} plugin at {origin}, found a {found}")
+    called = _called(target)
+    if kind == "transform" and (inspect.iscoroutinefunction(called) or inspect.isgeneratorfunction(called)):
+        raise PluginBroken(f"expected a plain function at {origin}, found one with async or yield: return a row or a list")
     return Plugin(name, kind, target, origin, version, _code_hash(target), kind == "transform" and _expands(target),
                   bool(getattr(target, "__counterfoil_effect__", False)), _options_of(target))
 

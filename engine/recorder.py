@@ -14,7 +14,9 @@ from typing import TypeVar
 import msgspec
 from msgspec.structs import replace
 
+from engine.long_lists import LISTED, shortened, with_lists
 from engine.ports import Ports
+from ledger import events as e
 from ledger.codec import VERSION_OF
 from ledger.events import Commitment, Event, RunStarted
 from ledger.fold import State, apply
@@ -23,6 +25,7 @@ from ledger.store import Part, StreamStatus
 from ledger.writer import Writer
 
 SALT_BYTES = 16
+DETAIL_CHARS_MAX = 1000
 
 EventT = TypeVar("EventT", bound=Event)
 
@@ -49,10 +52,19 @@ class Recorder:
         return self.active_ms
 
     def record(self, event: Event) -> None:
-        """Stamp, apply and buffer one event. Raises `LawBroken` and then stores nothing."""
+        """Stamp, apply and buffer one event, its long lists put aside. Raises `LawBroken` and then stores nothing of it."""
         stamped = self._stamp(event, self.state.epoch)
+        if type(event) in LISTED:
+            short = shortened(stamped, self._keep_list)
+            if short is not stamped:
+                apply(self.state, with_lists(stamped, short))
+                self._writer.add(short)
+                return
         apply(self.state, stamped)
         self._writer.add(stamped)
+
+    def _keep_list(self, data: bytes) -> Commitment:
+        return self.keep(data, permanent=True)
 
     def start(self, event: RunStarted, graph: Graph) -> None:
         """Record `RunStarted`; the fold needs its graph also when the body only commits to it."""
@@ -78,6 +90,22 @@ class Recorder:
     def keep_text(self, text: str) -> Commitment:
         """Buffer a text as a JSON string payload."""
         return self.keep(encode_row(text.encode("utf-8", "backslashreplace").decode()))
+
+    def interrupt(self, code: str, detail: str) -> None:
+        """Record that the run stops here, also when the state is spoilt: whatever was lawful before is kept with it.
+
+        A run whose seal was said is not interrupted any more.
+        An interruption changes nothing in the state but that a claim must follow, so it needs no fold to be lawful.
+        """
+        if self.state.status in ("completed", "failed"):
+            return
+        self._writer.forget_unsaid()
+        event = e.RunInterrupted(code=code, detail=detail[:DETAIL_CHARS_MAX], run=self.state.run, seq=self._writer.size + 1,
+                                 epoch=self._writer.epoch, v=VERSION_OF[e.RunInterrupted], at=self.at,
+                                 active_ms=self.active_ms)
+        self._writer.add(event)
+        self.state.status = "interrupted"
+        self._writer.commit("interrupted")
 
     def root(self) -> str:
         """Root over everything recorded so far."""

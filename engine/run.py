@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
+from types import TracebackType
 
 import msgspec
 
@@ -22,7 +23,7 @@ from engine.recorder import Recorder
 from ledger import events as e
 from ledger import registry
 from ledger.codec import BODY_BYTES_MAX
-from ledger.errors import LedgerUnavailable, RunIncomplete
+from ledger.errors import CounterfoilError, LedgerUnavailable, RunIncomplete
 from ledger.fold import State
 from ledger.graph import Graph
 from ledger.store import Store
@@ -109,20 +110,31 @@ def _open(recorder: Recorder, store: Store, opening: Opening, ports: Ports) -> N
 def _drive(
     recorder: Recorder, store: Store, name: str, pipeline: BoundPipeline, hooks: Hooks, feed: Feed
 ) -> Receipt:
-    """Loop, then seal; a stop and a fault of source or sink leave the run interrupted."""
+    """Loop, then seal. A stop, and whatever goes wrong, leave the run interrupted, with all that was lawful until then."""
     try:
         with _Sinks(pipeline.sinks) as sinks:
             reason = Loop(pipeline, recorder, feed, hooks).run()
             if reason is None:
                 sinks.finish()
-    except RunIncomplete as fault:
-        _interrupt(recorder, fault.code.lower(), fault.where)
+        if reason is None:
+            _seal(recorder, store)
+        else:
+            recorder.interrupt("stopped", reason)
+    except BaseException as error:
+        _interrupt(recorder, error)
         raise
-    if reason is None:
-        _seal(recorder, store)
-    else:
-        _interrupt(recorder, "stopped", reason)
     return receipt(recorder, name)
+
+
+def _interrupt(recorder: Recorder, error: BaseException) -> None:
+    """Say why the run stopped. Where the store is what failed nothing can be said: the error itself is the message."""
+    if isinstance(error, LedgerUnavailable):
+        return
+    code, where = ("unexpected", type(error).__name__)
+    if isinstance(error, CounterfoilError):
+        code, where = error.code.lower(), error.where
+    with suppress(LedgerUnavailable):
+        recorder.interrupt(code, where)
 
 
 class _Sinks:
@@ -137,7 +149,7 @@ class _Sinks:
             try:
                 sink.open(None)
             except BaseException as error:
-                self.__exit__()
+                self.__exit__(type(error), error, None)
                 if isinstance(error, Exception):
                     raise _sink_fault(name, error) from error
                 raise
@@ -153,20 +165,20 @@ class _Sinks:
             except Exception as error:
                 raise _sink_fault(name, error) from error
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None) -> None:
         while self._opened:
-            with suppress(OSError):
-                self._opened.popitem()[1].close(False)
+            name, sink = self._opened.popitem()
+            try:
+                sink.close(False)
+            except Exception as error:
+                if fault is None:
+                    raise _sink_fault(name, error) from error
+                fault.add_note(f"sink {name} did not close either: {error}")
 
 
 def _sink_fault(name: str, error: Exception) -> RunIncomplete:
     return RunIncomplete("SINK_FAILED", f"expected a sink that takes rows, found {error}", where=f"sink {name}",
                          next_step="mend the sink, then resume the run")
-
-
-def _interrupt(recorder: Recorder, code: str, detail: str) -> None:
-    recorder.record(e.RunInterrupted(code=code, detail=detail))
-    recorder.commit()
 
 
 def _seal(recorder: Recorder, store: Store) -> None:

@@ -31,4 +31,6 @@ class FileLock:
 
     def release(self) -> None:
         """Let go; the file stays, for a lock file that is removed can be held twice."""
-        os.close(self._descriptor)
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1

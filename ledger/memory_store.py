@@ -72,7 +72,7 @@ class MemoryStore:
         """See `ledger.store.Store`."""
         stream = self._streams.get(run)
         kept = stream.payloads if stream else {}
-        return (kept[n] for n in range(first, last + 1) if n in kept)
+        return (payload for n, payload in kept.items() if first <= n <= last)
 
     def guards(self) -> list[str]:
         """See `ledger.store.Store`: nothing can be changed but through `append`."""

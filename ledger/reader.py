@@ -15,14 +15,25 @@ from msgspec.structs import replace
 
 from ledger import ids
 from ledger.codec import TYPE_OF, decode, event_token
-from ledger.events import CoalesceFailed, Commitment, Event, GroupFacts, RunStarted, TokensCoalesced
+from ledger.events import (
+    BatchFlushed,
+    BatchOutput,
+    CoalesceFailed,
+    Commitment,
+    Event,
+    GroupFacts,
+    Output,
+    RunStarted,
+    TokenExpanded,
+    TokensCoalesced,
+)
 from ledger.graph import Graph
 from ledger.laws import Finding, LawBroken
 from ledger.store import Payload, Store, Stored
 
 Listed = TypeVar("Listed")
 
-_LISTED = frozenset({RunStarted, TokensCoalesced, CoalesceFailed})
+_LISTED = frozenset({RunStarted, TokenExpanded, BatchFlushed, TokensCoalesced, CoalesceFailed})
 """Events whose long lists may stand in a payload."""
 
 
@@ -40,7 +51,7 @@ def events(store: Store, run: str, after: int = 0, until: int | None = None) -> 
         if event.run != run or not _is_row_of(stored.row_index, stored.token):
             _columns_differ(run, stored, event)
         if kind in _LISTED:
-            event = _resolved(store, event)
+            event = resolved(store, event)
         yield stored, event
 
 
@@ -69,10 +80,14 @@ def _columns_differ(run: str, stored: Stored, event: Event) -> None:
     raise LawBroken(Finding(law="L6", run=run, seq=stored.seq, token=stored.token, expected=expected, found=found))
 
 
-def _resolved(store: Store, event: Event) -> Event:
-    """The event with what its list payloads hold in its own fields."""
+def resolved(store: Store, event: Event) -> Event:
+    """The event with what its list payloads hold in its own fields. Raises `LawBroken` (L4) where a list does not hold."""
     if isinstance(event, RunStarted) and event.graph is None:
         return replace(event, graph=_listed(store, event, event.graph_list, Graph))
+    if isinstance(event, TokenExpanded) and event.outputs is None:
+        return replace(event, outputs=_listed(store, event, event.outputs_list, tuple[Output, ...]))
+    if isinstance(event, BatchFlushed) and event.outputs is None:
+        return replace(event, outputs=_listed(store, event, event.outputs_list, tuple[BatchOutput, ...]))
     if isinstance(event, (TokensCoalesced, CoalesceFailed)):
         if event.facts is None:
             event = replace(event, facts=_listed(store, event, event.facts_list, GroupFacts))

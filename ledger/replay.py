@@ -19,6 +19,7 @@ from ledger.codec import Undecodable
 from ledger.events import CoalesceFailed, Commitment, Event, TokensCoalesced
 from ledger.fold import State, apply
 from ledger.fold.groups import rule_of
+from ledger.fold.state import Group
 from ledger.graph import CoalesceRule
 from ledger.laws import Finding, LawBroken
 from ledger.mass import Mass
@@ -66,9 +67,11 @@ def replay(
     mass, data = (Mass(run), MergedData(store, run)) if deep else (None, None)
     try:
         for _, event in _until(reader.events(store, run, until=until_seq), until_at):
-            if data is not None and isinstance(event, (TokensCoalesced, CoalesceFailed)):
-                data.expect(state, event)
+            resolves = data is not None and isinstance(event, (TokensCoalesced, CoalesceFailed))
+            group = state.groups.get(event.group) if resolves else None  # type: ignore[attr-defined]
             apply(state, event)
+            if data is not None and group is not None:
+                data.expect(group, event)  # type: ignore[arg-type]
             if mass is not None:
                 mass.event(event)
     except LawBroken as broken:
@@ -128,15 +131,12 @@ class MergedData:
         self.findings: list[Finding] = []
         self.erased = 0
 
-    def expect(self, state: State, event: TokensCoalesced | CoalesceFailed) -> None:
-        """Note a resolution that is about to be applied, if it came of a merge."""
-        group = state.groups.get(event.group)
+    def expect(self, group: Group, event: TokensCoalesced | CoalesceFailed) -> None:
+        """Note a group's resolution, if it came of a merge."""
         output: int | None = None
         if isinstance(event, TokensCoalesced):
             output = event.output.n if isinstance(event.output, Commitment) else event.output
         elif event.reason != UNION_COLLISION:
-            return
-        if group is None:
             return
         arrived = {branch: token.payload for branch, token in group.arrived.items()}
         self._waiting.append(_Expected(event, rule_of(group), arrived, group.parent_payload, output))

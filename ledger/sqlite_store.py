@@ -97,6 +97,9 @@ class SqliteStore:
         expected = None if part.expected_size is None else (part.expected_size, part.expected_epoch)
         if found != expected:
             raise StoreConflict(run, f"{expected or 'none'}", f"{found or 'none'}")
+        size = (part.expected_size or 0) + len(part.events)
+        if part.head.size != size:
+            raise StoreConflict(run, f"a head of size {size}", f"size {part.head.size}")
         if row is not None:
             return int(row[0])
         sql("INSERT INTO streams (run_id, size, epoch, root, frontier, status) VALUES (?, 0, 0, x'', x'', 'running')",
@@ -178,11 +181,12 @@ class SqliteStore:
         if self._lock is not None or raw.in_transaction:
             yield
             return
-        raw.execute("BEGIN")
+        self._select("BEGIN", ())
         try:
             yield
         finally:
-            raw.execute("COMMIT")
+            if self._raw().in_transaction:
+                self._select("ROLLBACK", ())
 
     def close(self) -> None:
         """See `ledger.store.Store`."""

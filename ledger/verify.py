@@ -17,6 +17,7 @@ from msgspec import Struct
 from ledger import ids, reader
 from ledger.codec import TYPE_OF, Undecodable, decode, encode, event_token
 from ledger.events import Commitment, Event, PayloadErased, RunClosed, RunInterrupted, RunOpened, RunSealed
+from ledger.laws import LawBroken
 from ledger.store import Payload, Store, Stored
 from ledger.tree import Frontier
 
@@ -123,6 +124,10 @@ class _Stream:
             self._fault("body", stored.seq, "the bytes are not those that this event encodes to")
         self._columns(stored, event)
         permanent = _permanent(event)
+        try:
+            event = reader.resolved(self._store, event)
+        except LawBroken as broken:
+            self._fault("payload", stored.seq, f"expected {broken.finding.expected}, found {broken.finding.found}")
         for commitment in commitments(event):
             self._payload(stored.seq, commitment, commitment.n in permanent)
 

@@ -32,6 +32,7 @@ class Writer:
         self._frontier = Frontier.unpack(head.size, head.frontier) if head else Frontier()
         self._events: list[Stored] = []
         self._kept: list[Payload] = []
+        self._said = payloads
 
     @property
     def size(self) -> int:
@@ -66,6 +67,13 @@ class Writer:
             Stored(event.seq, TYPE_OF[type(event)], event.v, token, row_index_of(token), event.at, body)
         )
         self.epoch = event.epoch
+        self._said = self.payloads
+
+    def forget_unsaid(self) -> None:
+        """Drop the payloads that were put aside for an event that was then not added."""
+        while self.payloads > self._said:
+            self._kept.pop()
+            self.payloads -= 1
 
     def part(self, status: StreamStatus) -> Part:
         """What the buffer would add to the stream."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 
 from ledger.store import Store
 from projections.read_tables import ReadTables
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Answer = dict[str, Any]
 
@@ -70,7 +73,10 @@ def tokens(tables: ReadTables, run: str, outcome: str | None = None, node: str |
 
 
 def pending(tables: ReadTables, store: Store, run: str) -> list[Answer]:
-    """What is waiting for what, since when (D8): open groups, batches, intents, attempts."""
+    """What is waiting for what, since when (D8): open groups, batches, intents, attempts, tokens between two steps.
+
+    The `node` of a token between two steps is the one that it has left.
+    """
     waiting = [_group(row) for row in tables.records(
         "SELECT * FROM coalesce_groups WHERE run_id = ? AND status = 'open' ORDER BY opened_seq", (run,))]
     waiting += [{"kind": "batch", "what": row["batch_id"], "node": row["aggregation"], "waits_for": "its trigger",
@@ -79,18 +85,38 @@ def pending(tables: ReadTables, store: Store, run: str) -> list[Answer]:
     waiting += [{"kind": "sink_write", "what": row["write_id"], "node": row["sink"], "waits_for": "its confirmation",
                  "has": len(msgspec.json.decode(row["tokens"])), "since_seq": row["seq"]} for row in tables.records(
         "SELECT * FROM sink_writes WHERE run_id = ? AND status = 'intended' ORDER BY seq", (run,))]
-    waiting += [{"kind": "token", "what": row["token_id"], "node": row["node_id"], "waits_for": "its next step", "has": None,
-                 "since_seq": row["seq"]} for row in tables.records(_UNPLACED, (run,))]
+    waiting += [_token(row) for row in tables.records(_OPEN_TOKENS, (run,)) if row["kind"] in (None, *_STEPS)]
     return [{"run_id": run, **one, "since": _at(store, run, one["since_seq"])} for one in waiting]
 
 
-_UNPLACED = (
-    "SELECT t.token_id, t.seq, (SELECT s.node_id FROM p_states s WHERE s.run = t.run AND s.token_id = t.token_id "
-    "ORDER BY s.opened_seq DESC LIMIT 1) AS node_id FROM p_tokens t JOIN p_runs r ON r.run = t.run WHERE r.run_id = ? AND "
-    "t.outcome IS NULL AND NOT EXISTS (SELECT 1 FROM p_states s WHERE s.run = t.run AND s.token_id = t.token_id AND "
-    "s.status = 'open') ORDER BY t.seq, t.token_id"
+_OPEN_TOKENS = (
+    "SELECT t.token_id, t.seq, t.born_of, s.node_id, s.attempt, s.opened_seq, s.closed_seq, "
+    "CASE s.status WHEN 'open' THEN n.kind END AS kind "
+    "FROM p_runs r JOIN p_tokens t ON t.run = r.run "
+    "LEFT JOIN p_states s ON s.run = t.run AND s.token_id = t.token_id AND s.opened_seq = "
+    "(SELECT max(l.opened_seq) FROM p_states l WHERE l.run = t.run AND l.token_id = t.token_id) "
+    "LEFT JOIN p_nodes n ON n.run = s.run AND n.node_id = s.node_id "
+    "WHERE r.run_id = ? AND t.outcome IS NULL ORDER BY t.seq, t.token_id"
 )
-"""Tokens that have no outcome and stand before a node: to be retried, or interrupted there."""
+"""Tokens without an outcome, each with the state that it had last; `kind` is that of a node it is at."""
+
+_STEPS = ("transform", "gate")
+
+
+def _token(row: Answer) -> Answer:
+    """A token in an attempt at a step, or between two steps (those that are held, buffered or written are told above)."""
+    one = {"kind": "token", "what": row["token_id"], "node": row["node_id"], "waits_for": "its next step", "has": None,
+           "since_seq": row["closed_seq"]}
+    if row["kind"] is not None:
+        return {**one, "kind": "attempt", "waits_for": "its end", "has": row["attempt"], "since_seq": row["opened_seq"]}
+    if row["node_id"] is None:
+        return {**one, "node": _born_at(row["born_of"]), "since_seq": row["seq"]}
+    return one
+
+
+def _born_at(group: str) -> str:
+    """The node that made a token, by its fork or expansion `token/node`, its join `token+node` or its batch `node@n`."""
+    return re.split("[/+]", group)[-1].partition("@")[0]
 
 
 def _group(row: Answer) -> Answer:
@@ -102,5 +128,6 @@ def _group(row: Answer) -> Answer:
 
 def _at(store: Store, run: str, seq: int) -> str | None:
     for stored in store.read(run, after=seq - 1, until=seq):
-        return datetime.fromtimestamp(stored.at / 1_000_000, tz=UTC).isoformat().replace("+00:00", "Z")
+        at = EPOCH + timedelta(microseconds=stored.at)
+        return f"{at:%Y-%m-%dT%H:%M:%S.%f}Z"
     return None

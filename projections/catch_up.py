@@ -33,6 +33,13 @@ MakeTables = Callable[[Path], None]
 """Makes an empty file with the read tables in it: the migrations' part, which the doors hand in."""
 
 
+class _Stop(NamedTuple):
+    """How far tables tell a run: to `seq` (None: to where it cannot be read), with the root there or on the way to more."""
+
+    seq: int | None
+    rooted: bool
+
+
 class Difference(NamedTuple):
     """A row that only the tables (`here`) or only a fresh projection of the log (`there`) has."""
 
@@ -70,22 +77,19 @@ def differences(store: Store, ledger: Path, make: MakeTables) -> list[Difference
             return []
         fresh = _temporary(ledger)
         try:
-            _project_all(store, fresh, make, _runs(store), stop=_stops(path))
+            _project_all(store, fresh, make, _runs(store), _stops(path))
             with ReadTables(path, write=False) as tables:
                 return [Difference(*found) for found in tables.differences(fresh, TOLD, DIFFERENCES_MAX)]
         finally:
             remove(fresh)
 
 
-def is_current(store: Store, path: Path) -> bool:
-    """Whether the tables stand at the end of every run, made by this projector."""
-    return not _is_stale(path, store) and all(_places(path).get(head.run) == head.size for head in _runs(store))
-
-
-def project(store: Store, head: StreamHead, tables: ReadTables, *, after: int = 0, until: int | None = None) -> None:
+def project(store: Store, head: StreamHead, tables: ReadTables, *, after: int = 0, until: int | None = None,
+            rooted: bool = True) -> None:
     """Project one run's events with `after < seq <= until`; the ones before are folded again, and make no rows.
 
-    Where one of those cannot be read any more, the log is not what was told: the run is told again from zero.
+    The run's own row gets the log's root at the end (with `rooted`), and none in the transactions on the way. Where one of
+    the events before cannot be read any more, the log is not what was told: the run is told again from zero.
     """
     projector, state = RunProjector(head.run), State(head.run)
     finding = None
@@ -110,7 +114,7 @@ def project(store: Store, head: StreamHead, tables: ReadTables, *, after: int = 
         return
     if finding is not None:
         projector.stopped(finding)
-    else:
+    elif rooted:
         projector.run[10] = _root(store, head, last)
     _store(store, tables, projector, state)
 
@@ -177,14 +181,15 @@ def _check_whole(path: Path, heads: Sequence[StreamHead]) -> None:
 
 
 def _project_all(store: Store, path: Path, make: MakeTables | None, heads: Sequence[StreamHead],
-                 stop: Mapping[str, int | None] | None = None) -> None:
+                 stops: Mapping[str, _Stop] | None = None) -> None:
     if make is not None:
         make(path)
     with ReadTables(path, write=True) as tables:
         tables.hurry()
         for head in heads:
-            if stop is None or head.run in stop:
-                project(store, head, tables, until=stop[head.run] if stop is not None else None)
+            stop = _Stop(None, True) if stops is None else stops.get(head.run)
+            if stop is not None:
+                project(store, head, tables, until=stop.seq, rooted=stop.rooted or stop.seq == head.size)
         tables.settle()
 
 
@@ -192,15 +197,11 @@ def _runs(store: Store) -> list[StreamHead]:
     return [head for head in store.heads() if head.run != ids.LEDGER_STREAM]
 
 
-def _places(path: Path) -> dict[str, int]:
+def _stops(path: Path) -> dict[str, _Stop]:
     with ReadTables(path, write=False) as tables:
-        return {run: seq for run, (_, seq) in tables.places().items()}
-
-
-def _stops(path: Path) -> dict[str, int | None]:
-    """Run to the seq that the tables stand at; None for one that could not be told further."""
-    with ReadTables(path, write=False) as tables:
-        return {run: None if _is_stuck(tables, run) else seq for run, (_, seq) in tables.places().items()}
+        rooted = {run for (run,) in tables.select("SELECT run_id FROM p_runs WHERE root IS NOT NULL")}
+        return {run: _Stop(None if _is_stuck(tables, run) else seq, run in rooted)
+                for run, (_, seq) in tables.places().items()}
 
 
 def _is_stale(path: Path, store: Store) -> bool:

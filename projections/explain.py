@@ -32,24 +32,25 @@ def explain(tables: ReadTables, store: Store, run: str, token: str) -> Answer:
         raise UsageError("TOKEN_UNKNOWN", f"expected a token of run {run}, found none named {token!r:.200}", where=run,
                          next_step="`counterfoil tokens RUN` lists them")
     about = _row(tables, "SELECT * FROM runs WHERE run_id = ?", run) or {}
-    routing = routing_of(tables, run, token)
+    routing, outcome = routing_of(tables, run, token), outcome_of(tables, run, token)
+    states = _states(tables, run, token)
     return {
         "run": run,
         "token_id": token,
         "complete": about.get("unreadable_from_seq") is None,
         "token": {**known, "data": _data(tables, store, "p_tokens", run, token)},
-        "outcome": outcome_of(tables, run, token),
-        "divert_summary": divert_summary(tables, run, token, routing),
+        "outcome": outcome,
+        "divert_summary": divert_summary(tables, run, token, routing, outcome),
         "source_row": source_row(tables, store, run, known["row_index"]),
         "ancestors": [_brief(tables, run, one) for one in _walk(tables, run, token, "parent_token_id", "token_id")],
-        "node_states": _states(tables, run, token),
+        "node_states": states,
         "routing": routing,
         "coalesce_groups": groups_of(tables, run, known),
         "batches": tables.records(
             "SELECT b.* FROM batch_members m JOIN batches b ON b.run_id = m.run_id AND b.batch_id = m.batch_id "
             "WHERE m.run_id = ? AND m.token_id = ?", (run, token)),
-        "calls": tables.records(f"SELECT * FROM calls {_OF_TOKEN} ORDER BY seq", (run, token)),
-        "sink_writes": _writes(tables, run, token),
+        "calls": tables.records(f"SELECT * FROM calls {_OF_TOKEN} ORDER BY +seq", (run, token)),
+        "sink_writes": _writes(tables, states),
         "descendants": [_brief(tables, run, one) for one in _walk(tables, run, token, "token_id", "parent_token_id")],
     }
 
@@ -76,16 +77,15 @@ def routing_of(tables: ReadTables, run: str, token: str) -> list[Answer]:
         "WHERE e.run_id = ? AND e.token_id = ? ORDER BY +e.seq, +e.ordinal", (run, token))
 
 
-def divert_summary(tables: ReadTables, run: str, token: str, routing: list[Answer]) -> Answer | None:
-    """How the token left the normal path (the last time, when it was refused again), or None (E11)."""
+def divert_summary(tables: ReadTables, run: str, token: str, routing: list[Answer], outcome: Answer | None) -> Answer | None:
+    """How the token left the normal path (the last time, when it was refused again), or None (E11).
+
+    A discard has no edge: it is told from the state that the token had last.
+    """
     diverts = [one for one in routing if one["flow_type"] == "divert"]
-    if diverts:
-        last = diverts[-1]
-        return {"diverted": True, "divert_type": _DIVERT_TYPES.get(last["label"], "error"), "from_node": last["from_node"],
-                "to_sink": last["to_node"], "edge_label": last["label"], "reason_hash": last["reason_hash"]}
-    outcome = outcome_of(tables, run, token)
-    if outcome is None or outcome["outcome"] not in ("quarantined", "diverted"):
-        return None
+    discarded = outcome is not None and outcome["outcome"] in ("quarantined", "diverted") and outcome["sink_name"] is None
+    if outcome is None or not discarded:
+        return _by_edge(diverts[-1]) if diverts else None
     state = _row(tables, "SELECT * FROM node_states WHERE run_id = ? AND token_id = ? ORDER BY opened_seq DESC", run, token)
     kind = _row(tables, "SELECT kind FROM nodes WHERE run_id = ? AND node_id = ?", run, state["node_id"] if state else "")
     types = {"source": "quarantine", "sink": "sink_refused"}
@@ -94,22 +94,49 @@ def divert_summary(tables: ReadTables, run: str, token: str, routing: list[Answe
             "reason_hash": outcome["error_hash"]}
 
 
+def _by_edge(last: Answer) -> Answer:
+    return {"diverted": True, "divert_type": _DIVERT_TYPES.get(last["label"], "error"), "from_node": last["from_node"],
+            "to_sink": last["to_node"], "edge_label": last["label"], "reason_hash": last["reason_hash"]}
+
+
 def groups_of(tables: ReadTables, run: str, token: Answer) -> list[Answer]:
-    """The coalesce groups that the token was held in, came late to, was lost to, or was made by."""
+    """The coalesce groups that the token was held in, came late to, was lost to, was made by, or is a branch of."""
     held = tables.select("SELECT t.group_id FROM p_states t JOIN p_runs r ON r.run = t.run "
                          "WHERE r.run_id = ? AND t.token_id = ? AND t.group_id IS NOT NULL", (run, token["token_id"]))
     names = {row[0] for row in held} | ({token["join_group_id"]} if token["join_group_id"] else set())
-    opened = token["fork_group_id"] or token["expand_group_id"]
-    if opened is not None:
-        parent = str(opened).rpartition("/")[0]
-        found = tables.records("SELECT * FROM coalesce_groups WHERE run_id = ? AND group_id >= ? AND group_id < ?",
-                               (run, f"{parent}+", f"{parent},"))
-        branch = token["branch_name"] or str(token["token_id"]).rpartition(":")[2]
-        names |= {one["group_id"] for one in found if branch in msgspec.json.decode(one["expected_branches"])}
+    names |= set(_groups_ahead(tables, run, _carried(tables, run, token)))
+    if not names:
+        return []
     marks = ", ".join("?" * len(names))
     rows = tables.records(f"SELECT * FROM coalesce_groups WHERE run_id = ? AND group_id IN ({marks}) ORDER BY opened_seq",
                           (run, *sorted(names)))
     return [_decoded(row) for row in rows]
+
+
+def _carried(tables: ReadTables, run: str, token: Answer) -> Answer:
+    """The forked or expanded token whose branch this one carries: itself, or the one that its merge stands for."""
+    while token["join_group_id"] is not None:
+        ancestor = str(token["join_group_id"]).rpartition("+")[0]
+        found = _row(tables, f"SELECT * FROM tokens {_OF_TOKEN}", run, ancestor)
+        if found is None:
+            break
+        token = found
+    return token
+
+
+def _groups_ahead(tables: ReadTables, run: str, token: Answer) -> list[str]:
+    """The groups that wait, or waited, for this branch of its fork, or this child of its expansion."""
+    if token["fork_group_id"] is not None:
+        opened, branch = token["fork_group_id"], token["branch_name"]
+    elif token["expand_group_id"] is not None:
+        opened, branch = token["expand_group_id"], str(token["token_id"]).rpartition(":")[2]
+    else:
+        return []
+    parent = str(opened).rpartition("/")[0]
+    found = tables.records("SELECT * FROM coalesce_groups WHERE run_id = ? AND group_id >= ? AND group_id < ?",
+                           (run, f"{parent}+", f"{parent},"))
+    return [one["group_id"] for one in found if one["group_id"] == ids.merged_token(parent, one["coalesce"])
+            and branch in msgspec.json.decode(one["expected_branches"])]
 
 
 def source_row(tables: ReadTables, store: Store, run: str, row: int | None) -> Answer | None:
@@ -129,12 +156,11 @@ def _states(tables: ReadTables, run: str, token: str) -> list[Answer]:
     return [{**row, "context": msgspec.json.decode(row["context"]) if row["context"] else None} for row in rows]
 
 
-def _writes(tables: ReadTables, run: str, token: str) -> list[Answer]:
-    """The sink writes that the token was in, by the sequence that its own states name."""
-    return tables.records(
-        "SELECT DISTINCT w.sink, w.write_id, w.status, w.uri, w.size_bytes, w.content_hash, w.idempotency_key, w.seq "
-        "FROM node_states s JOIN sink_writes w ON w.run_id = s.run_id AND w.sink = s.node_id AND w.seq = "
-        "coalesce(s.closed_seq, s.opened_seq) WHERE s.run_id = ? AND s.token_id = ? ORDER BY w.seq", (run, token))
+def _writes(tables: ReadTables, states: list[Answer]) -> list[Answer]:
+    """The sink writes that the token was in: those that its own states were opened or closed by."""
+    return [write for state in states for write in tables.records(
+        "SELECT sink, write_id, status, uri, size_bytes, content_hash, idempotency_key, seq FROM sink_writes "
+        "WHERE run_id = ? AND seq = ?", (state["run_id"], state["closed_seq"] or state["opened_seq"]))]
 
 
 def _walk(tables: ReadTables, run: str, token: str, to: str, from_: str) -> list[str]:

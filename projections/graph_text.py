@@ -8,7 +8,7 @@ from typing import Any
 from ledger.graph import Graph, Node
 
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
-_SAFE = re.compile(r"[A-Za-z0-9_ -]+")
+_SAFE = re.compile(r"[A-Za-z0-9_ ]+")
 _MERMAID_WORDS = frozenset({"end", "graph", "flowchart", "subgraph", "style", "class", "classdef", "click", "default",
                             "direction", "linkstyle", "call", "href"})  # fmt: skip
 _MERMAID_SHAPES = {"source": "([{}])", "gate": "{{{}}}", "coalesce": "[[{}]]", "aggregation": "[/{}/]", "sink": "[({})]"}
@@ -51,7 +51,7 @@ def as_data(graph: Graph) -> dict[str, Any]:
 
 
 def _label(text: str) -> str:
-    return text if _SAFE.fullmatch(text) else _quoted(text)
+    return text if _SAFE.fullmatch(text) and text.lower() not in _MERMAID_WORDS else _quoted(text)
 
 
 def _title(node: Node) -> str:
@@ -64,4 +64,4 @@ def _quoted(text: str) -> str:
 
 def _mermaid_id(name: str, n: int) -> str:
     plain = _PLAIN.fullmatch(name) is not None and name.lower() not in _MERMAID_WORDS
-    return name if plain else f"n{n}_{re.sub('[^A-Za-z0-9]', '_', name)}"
+    return name if plain else f"_{n}_{re.sub('[^A-Za-z0-9]', '_', name)}"  # no name begins so

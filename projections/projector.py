@@ -204,11 +204,11 @@ class RunProjector:
 
     def _expanded(self, state: State, event: e.TokenExpanded) -> None:
         records = self.records
-        if event.outputs_list is not None:
-            records.payload(event.outputs_list)
         for output in event.outputs or ():
             if isinstance(output, e.Commitment):
                 records.payload(output)
+        if event.outputs_list is not None:
+            records.payload(event.outputs_list)
         self._attempt(event, "completed")
         group = ids.frame_group(event.token, event.node)
         for child in state.born:
@@ -264,8 +264,9 @@ class RunProjector:
                   output: int | None) -> Group:
         """Close the group and the states of those it held; gives the group as it was."""
         records = self.records
-        if event.collided is not None:
-            records.payload(event.collided)
+        for commitment in (event.collided, event.facts_list, event.collisions_list):
+            if commitment is not None:
+                records.payload(commitment)
         opened = records.groups.pop(event.group)
         records.output.groups.append(group_rows.closed(event, opened))
         for token in state.ended:
@@ -290,6 +291,8 @@ class RunProjector:
         for one in event.outputs or ():
             if isinstance(one.output, e.Commitment):
                 records.payload(one.output)
+        if event.outputs_list is not None:
+            records.payload(event.outputs_list)
         rule = state.plan.aggregations[event.aggregation].batch
         go_on = rule is not None and rule.output_mode == "passthrough"
         for ordinal, token in enumerate(members):

@@ -49,26 +49,16 @@ class Records:
         return rows
 
     def payload(self, commitment: e.Commitment) -> int:
-        """A payload's hash, under its number. Numbers that an event's list payload took in between have none here."""
+        """A payload's hash, under its number; each event hands its commitments over in the order of their numbers."""
         n, hashes = commitment.n, self._hashes
         if n != self._hashed + 1:
-            self._skip(n)
+            raise ValueError(f"expected payload {self._hashed + 1}, found {n}")
         self._hashed = n
         hashes += bytes.fromhex(commitment.sha256)
         if n % CHUNK == 0:
-            self._finish_chunk()
+            self.output.payloads.append([n // CHUNK - 1, bytes(hashes)])
+            hashes.clear()
         return n
-
-    def _skip(self, n: int) -> None:
-        while self._hashed + 1 < n:
-            self._hashed += 1
-            self._hashes += bytes(32)
-            if self._hashed % CHUNK == 0:
-                self._finish_chunk()
-
-    def _finish_chunk(self) -> None:
-        self.output.payloads.append([self._hashed // CHUNK - 1, bytes(self._hashes)])
-        self._hashes.clear()
 
     def error(self, code: str, reason: e.Commitment | None) -> Text:
         """A code with the text that the event introduces."""

@@ -22,6 +22,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 metadata = MetaData()
@@ -83,7 +84,7 @@ rows = _table(
 tokens = _table(
     "p_tokens", "token_id", _text("token_id", null=False), _big("row_index"), _text("branch_name"), _big("born_by"),
     _text("born_of"), _big("data"), _big("seq"), _text("outcome"), _text("sink_name"), _text("ended_of"), _big("error_n"),
-    _text("reason"), _big("ended_seq"),
+    _text("reason"), _big("ended_seq"), Index("p_tokens_open", "run", "seq", sqlite_where=Column("outcome").is_(None)),
 )  # fmt: skip
 """A token with its birth (`born_by` 1 fork, 2 join, 3 expansion, 4 batch; `born_of` that group) and its end."""
 
@@ -99,9 +100,8 @@ states = _table(
 )  # fmt: skip
 
 routing = _table(
-    "p_routing", "seq ordinal", _big("seq", null=False), _big("ordinal", null=False), _text("token_id"), _text("node_id"),
-    _text("edge_id"), _text("mode"), _text("routing_group_id"), _text("reason"), _big("reason_n"),
-    Index("p_routing_by_token", "run", "token_id"),
+    "p_routing", "token_id seq ordinal", _big("seq", null=False), _big("ordinal", null=False), _text("token_id", null=False),
+    _text("node_id"), _text("edge_id"), _text("mode"), _text("routing_group_id"), _text("reason"), _big("reason_n"),
 )  # fmt: skip
 
 groups = _table(
@@ -109,6 +109,7 @@ groups = _table(
     _text("trigger"), _text("failure_reason"), _text("policy"), _text("merge_strategy"), _text("expected_branches"),
     _text("branches_arrived"), _text("branches_lost"), _text("branches_missing"), _text("arrival_order"),
     _text("merged_token_id"), _big("wait_duration_ms"), _text("collisions"), _big("opened_seq"), _big("closed_seq"),
+    Index("p_groups_open", "run", "opened_seq", sqlite_where=text("status = 'open'")),
 )  # fmt: skip
 
 batches = _table(
@@ -118,17 +119,18 @@ batches = _table(
 
 batch_members = _table(
     "p_batch_members", "batch_id ordinal", _text("batch_id", null=False), _big("ordinal", null=False), _text("token_id"),
+    Index("p_batch_members_by_token", "run", "token_id"),
 )  # fmt: skip
 
 calls = _table(
-    "p_calls", "seq", _big("seq", null=False), _text("token_id"), _text("node_id"), _big("attempt"), _big("call_index"),
-    _text("kind"), _text("status"), _big("request"), _big("response"), _big("latency_us"),
-    Index("p_calls_by_token", "run", "token_id"),
+    "p_calls", "token_id seq", _big("seq", null=False), _text("token_id", null=False), _text("node_id"), _big("attempt"),
+    _big("call_index"), _text("kind"), _text("status"), _big("request"), _big("response"), _big("latency_us"),
 )  # fmt: skip
 
 sink_writes = _table(
     "p_sink_writes", "number", _big("number", null=False), _text("sink"), _text("tokens"), _text("status"), _text("uri"),
     _big("size_bytes"), _text("content_hash"), _text("idempotency_key"), _big("seq"),
+    Index("p_sink_writes_by_seq", "run", "seq", unique=True),
 )  # fmt: skip
 
 violations = _table(

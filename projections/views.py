@@ -19,9 +19,9 @@ def _iso(column: str) -> str:
 
 
 def _hex(n: str) -> str:
-    """The hash of a payload by number."""
-    return (f"(SELECT lower(hex(substr(h.hashes, ({n} - 1) % {CHUNK} * 32 + 1, 32))) FROM p_payloads h "
-            f"WHERE h.run = t.run AND h.chunk = ({n} - 1) / {CHUNK})")
+    """The hash of a payload by number; NULL for one that only a list payload commits to."""
+    return (f"(SELECT nullif(nullif(lower(hex(substr(h.hashes, ({n} - 1) % {CHUNK} * 32 + 1, 32))), ''), '{'0' * 64}') "
+            f"FROM p_payloads h WHERE h.run = t.run AND h.chunk = ({n} - 1) / {CHUNK})")
 
 
 def _born(by: int) -> str:

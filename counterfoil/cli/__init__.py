@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
+from io import TextIOWrapper
 from typing import Any
 
 import click
 
+from counterfoil.cli.output import ReaderGone, note
 from ledger.errors import CounterfoilError
 
 COMMANDS = {
@@ -58,21 +60,33 @@ def cli(debug: bool) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """The program: runs a command and exits with its code."""
     given = sys.argv[1:] if arguments is None else arguments
-    if sys.path[:1] != [os.getcwd()]:
-        sys.path.insert(0, os.getcwd())
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    sys.exit(_ended(_run(given)))
+
+
+def _ended(code: int) -> int:
+    """The exit code once everything is written; what cannot be written any more is let go of."""
     try:
-        code = _run(given)
-        sys.stdout.flush()
-    except BrokenPipeError:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
-    sys.exit(code)
+    return code
 
 
 def _run(given: list[str]) -> int:
     debug = "--debug" in given
     try:
+        if sys.path[:1] != [os.getcwd()]:
+            sys.path.insert(0, os.getcwd())
+    except FileNotFoundError:
+        return _failed("DIRECTORY_GONE: expected a working directory, found that it was removed; counterfoil; change to "
+                       "another directory", 2, debug=debug)
+    try:
         result: Any = cli.main(args=given, prog_name="counterfoil", standalone_mode=False)
+    except ReaderGone:
+        return 0
     except CounterfoilError as error:
         return _failed(str(error), error.exit_code, debug=debug)
     except click.exceptions.NoArgsIsHelpError as error:
@@ -85,12 +99,17 @@ def _run(given: list[str]) -> int:
         return _failed(f"USAGE: {error.format_message()}", 2, debug=debug)
     except (click.Abort, KeyboardInterrupt):
         return _failed("STOPPED: interrupted before it had begun, or after it had ended", 130, debug=debug)
-    except BrokenPipeError:
-        raise
     except Exception as error:
+        if isinstance(error, UnicodeEncodeError) and not all(map(_is_text, given)):
+            return _failed("USAGE: expected arguments in UTF-8, found other bytes; counterfoil; write them in UTF-8", 2,
+                           debug=debug)
         text = " ".join(f"{type(error).__name__}: {error}".split())
         return _failed(f"UNEXPECTED: {text}; this is a defect; repeat with --debug for the traceback", 1, debug=debug)
     return result if isinstance(result, int) else 0
+
+
+def _is_text(argument: str) -> bool:
+    return not any("\ud800" <= letter <= "\udfff" for letter in argument)
 
 
 def _failed(line: str, code: int, *, debug: bool) -> int:
@@ -98,7 +117,5 @@ def _failed(line: str, code: int, *, debug: bool) -> int:
         import traceback
 
         traceback.print_exc()
-    from counterfoil.cli.output import plain
-
-    click.echo(plain(line), err=True)
+    note(line)
     return code

@@ -54,8 +54,9 @@ def check(url: str | None, form: str) -> int:
     url = ledger_url(url)
     standing = _standing(url)
     if not standing["current"]:
-        raise LedgerUnavailable("LEDGER_SCHEMA", f"expected schema {standing['head']}, found {standing['revision']}",
-                                where=url, next_step="run `counterfoil db upgrade`")
+        found = standing["revision"] or "none"
+        raise LedgerUnavailable("LEDGER_SCHEMA", f"expected schema {standing['head']}, found {found}", where=url,
+                                next_step="run `counterfoil db upgrade`")
     with Ledger(url) as ledger:
         faults = ledger.store.guards()
     if faults:
@@ -70,6 +71,7 @@ def _standing(url: str) -> dict[str, object]:
     if not path.exists():
         raise LedgerUnavailable("LEDGER_MISSING", "expected a ledger, found no file", where=str(path),
                                 next_step="`counterfoil db upgrade` makes one")
+    ledgers.recognise(path)
     found, head = ledgers.revision(path), migrations.HEADS["log"]
     return {"ledger": url, "revision": found, "head": head, "current": found == head}
 

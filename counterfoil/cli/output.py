@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import click
 import msgspec
+
+from ledger.errors import CounterfoilError
 
 TABLE, JSON, JSONL = "table", "json", "jsonl"
 CELL_CHARS_MAX = 80
@@ -20,6 +23,10 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u206
 _encode = msgspec.json.Encoder().encode
 
 
+class ReaderGone(Exception):
+    """Whoever read stdout has gone away: there is nobody to tell anything."""
+
+
 def plain(text: str) -> str:
     """The text with every control, direction and zero-width character escaped."""
     return _CONTROL.sub(lambda match: match.group().encode("unicode_escape").decode(), text)
@@ -27,12 +34,24 @@ def plain(text: str) -> str:
 
 def say(text: str) -> None:
     """A line for people on stdout."""
-    click.echo(plain(text))
+    put(plain(text))
 
 
 def note(text: str) -> None:
-    """A line for people on stderr."""
-    click.echo(plain(text), err=True)
+    """A line for people on stderr; when nobody can hear it, it is not said, and nothing stops for that."""
+    with suppress(OSError):
+        click.echo(plain(text), err=True)
+
+
+def put(text: str) -> None:
+    """A line on stdout as it is. Raises `ReaderGone`, or `CounterfoilError` when it cannot be written."""
+    try:
+        click.echo(text)
+    except BrokenPipeError:
+        raise ReaderGone from None
+    except OSError as error:
+        raise CounterfoilError("STDOUT_FAILED", f"expected to write the answer, found {error.strerror or error}",
+                               where="stdout", next_step="mend what stands behind it, then ask again") from error
 
 
 def rows(name: str, found: Iterable[Mapping[str, Any]], form: str, *, complete: bool = True,
@@ -61,13 +80,13 @@ def answer(name: str, value: Mapping[str, Any], form: str) -> None:
 def table(found: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> None:
     """Aligned columns; nothing at all says `(none)`."""
     if not found:
-        click.echo("(none)")
+        put("(none)")
         return
     names = list(columns or found[0])
     cells = [[_cell(row.get(name)) for name in names] for row in found]
     widths = [max(len(plain(name)), *(len(line[n]) for line in cells)) for n, name in enumerate(names)]
     for line in (map(plain, names), *cells):
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        put("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
 def _cell(value: object) -> str:
@@ -84,4 +103,4 @@ def value_text(value: object) -> str:
 
 def _put(value: Mapping[str, Any]) -> None:
     text = _encode(value).decode()
-    click.echo(text if text.isascii() else _CONTROL.sub(lambda match: f"\\u{ord(match.group()):04x}", text))
+    put(text if text.isascii() else _CONTROL.sub(lambda match: f"\\u{ord(match.group()):04x}", text))

@@ -14,8 +14,7 @@ from engine.plugins import Catalog
 @debug_option
 def command(form: str) -> int:
     """List the plugins with their versions and options."""
-    catalog = Catalog()
-    found = [catalog.find(kind, name) for kind, name in catalog.names()]
+    found, broken = Catalog().installed()
     output.rows("plugins", [{
         "kind": plugin.kind,
         "name": plugin.name,
@@ -26,4 +25,6 @@ def command(form: str) -> int:
         "options": ", ".join(f"{field.alias}{'' if field.is_required() else '?'}"
                              for field in plugin.options.model_fields.values()),
     } for plugin in found], form, columns=("kind", "name", "options", "origin", "version"))
+    for why in broken:
+        output.note(f"PLUGIN_BROKEN: {why}; the entry point is left out; mend or remove the package")
     return 0

@@ -50,7 +50,7 @@ def ask(sql: str, read_tables: Path, log: Path, seconds: float = SECONDS_MAX) ->
             raise sqlite3.ProgrammingError("no statement")
         names = _distinct([column[0] for column in cursor.description])
         found = cursor.fetchmany(ROWS_MAX + 1)
-    except (sqlite3.Error, sqlite3.Warning) as error:
+    except (sqlite3.Error, sqlite3.Warning, UnicodeEncodeError) as error:
         raise UsageError("QUERY_REFUSED", f"expected one SELECT that ends within {seconds:.0f} s, found: {error}",
                          where="counterfoil query", next_step="see docs/read-tables.md for tables and columns") from None
     finally:

@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from types import FrameType
 from typing import Any
@@ -23,7 +23,7 @@ from engine import binding, pipeline_file
 from engine.loop import Hooks
 from engine.ports import system
 from engine.run import Receipt
-from ledger.errors import RunIncomplete
+from ledger.errors import LedgerUnavailable, RunIncomplete
 from projections.answers import fates
 
 STOPPED = 130
@@ -58,7 +58,8 @@ def command(file: str, run_id: str | None, strict: bool, wait: bool, fail_on: tu
                                        ports=ports)
         except RunIncomplete:
             progress(-1)
-            _answer_interrupted(url, run_id, form)
+            with suppress(LedgerUnavailable):  # the fault is what has to be told
+                _answer_interrupted(url, run_id, form)
             raise
     found = _answer(url, receipt, form)
     if receipt.status == "interrupted":
@@ -115,7 +116,8 @@ def _signals() -> Iterator[Callable[[], str | None]]:
         if reasons:
             os._exit(STOPPED)
         reasons.append(signal.Signals(number).name)
-        os.write(2, b"stopping: finishing what is in hand (again: exit at once)\n")
+        with suppress(OSError):
+            os.write(2, b"stopping: finishing what is in hand (again: exit at once)\n")
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -14,7 +14,6 @@ from counterfoil.api import Verified
 from counterfoil.cli import output
 from counterfoil.cli.options import debug_option, form_option, ledger_option, open_ledger
 from counterfoil.collector import quiet_collector
-from ledger import ids
 from ledger.errors import UsageError
 
 
@@ -32,9 +31,10 @@ def command(run: str | None, expect: str | None, world: bool, url: str | None, f
         raise UsageError("USAGE", "expected a run with --expect", where="counterfoil verify", next_step="name the run")
     quiet_collector()
     with open_ledger(url) as ledger:
-        names = [api.find_run(ledger, run)] if run is not None else [head.run for head in ledger.heads()
-                                                                    if head.run != ids.LEDGER_STREAM]
-        found = [api.verify_in(ledger, name, receipt, world=world) for name in names]
+        if run is None:
+            found = api.verify_all(ledger, world=world)
+        else:
+            found = [api.verify_in(ledger, api.find_run(ledger, run), receipt, world=world)]
     answers = [_answer(one) for one in found]
     if form == output.TABLE:
         for one in found:
@@ -47,8 +47,8 @@ def command(run: str | None, expect: str | None, world: bool, url: str | None, f
         output.rows("verify", answers, form)
     broken = next((one for one in found if not one.ok), None)
     if broken is not None:
-        output.note(f"VERIFY_FAILED: {_first(broken)}; run {broken.run}; `counterfoil verify {broken.run} -o json` lists "
-                    "all that was found")
+        again = "counterfoil verify" if run is None else f"counterfoil verify {broken.run}"
+        output.note(f"VERIFY_FAILED: {_first(broken):.400}; run {broken.run}; `{again} -o json` lists all that was found")
         return 5
     return 0
 

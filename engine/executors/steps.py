@@ -22,8 +22,6 @@ PLUGIN_RAISED = "plugin_raised"
 BAD_OUTPUT = "bad_output"
 RETRYABLE = "retries_exhausted"
 LIMIT_EXCEEDED = "limit_exceeded"
-CHILDREN_PER_BODY_MAX = 800
-"""How many outputs an expansion's body holds."""
 
 
 class Attempted(NamedTuple):
@@ -84,8 +82,8 @@ def attempted(
                               duration_us=duration_us)
         return Attempted(event)
     elif isinstance(result, list) and step.node.expands:
-        if len(result) > min(limits.children_max, CHILDREN_PER_BODY_MAX):
-            text = f"expected at most {min(limits.children_max, CHILDREN_PER_BODY_MAX)} rows, found {len(result)}"
+        if len(result) > limits.children_max:
+            text = f"expected at most {limits.children_max} rows, found {len(result)}"
             return _failed(step, token, Failure(LIMIT_EXCEEDED, text), keeper, seed, duration_us)
         fault = next((text for text in map(check_row, result) if text is not None), None)
         if fault is None:

@@ -77,6 +77,8 @@ def apply(state: State, event: e.Event) -> None:
         _check_lifecycle(state, event)
     if state.owed and kind not in _LIFECYCLE:
         _check_owed(state, event)
+        if state.timers and event.active_ms > state.active_ms and state.claimed_seq != state.seq:
+            _check_timers(state, event)
     elif state.timers and event.active_ms >= state.timers[0][0]:
         _check_timers(state, event)
     handler = APPLY.get(kind)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from heapq import heappush
 from typing import NoReturn
 
 from ledger import ids
@@ -35,7 +34,7 @@ def _open(state: State, event: TokenBuffered, token: Token) -> Batch:
     state.batch_numbers[event.aggregation] = number
     batch = state.batches[event.aggregation] = Batch(node, number, event.active_ms, event.seq)
     if batch.deadline_ms is not None:
-        heappush(state.timers, (batch.deadline_ms, event.seq, batch))
+        state.wait_for(batch.deadline_ms, event.seq, batch)
     return batch
 
 
@@ -48,8 +47,9 @@ def batch_flushed(state: State, event: BatchFlushed) -> None:
     """Rejected members leave by the error route; accepted ones are consumed, or go on in passthrough mode."""
     batch = _close(state, event)
     rejected = {reject.ordinal: reject for reject in event.rejected}
-    if any(not 0 <= ordinal < len(batch.members) for ordinal in rejected):
-        refuse(state, event, "C7", expected="rejected members of the batch", found=str(sorted(rejected)))
+    if len(rejected) < len(event.rejected) or any(not 0 <= ordinal < len(batch.members) for ordinal in rejected):
+        refuse(state, event, "C7", expected="rejected members of the batch, each once",
+               found=str([reject.ordinal for reject in event.rejected]))
     for ordinal, reject in rejected.items():
         reason = introduce(state, event, reject.reason) if reject.reason is not None else None
         _owe_divert(state, batch.members[ordinal], reject.code, reason)
@@ -61,6 +61,8 @@ def batch_flushed(state: State, event: BatchFlushed) -> None:
         _pass_through(state, event, batch, accepted, outputs)
     else:
         _transform(state, event, batch, accepted, outputs)
+    if event.outputs_list is not None:
+        introduce(state, event, event.outputs_list)
 
 
 def _pass_through(

@@ -6,8 +6,6 @@ the resolution is owed and nothing else may be said before it; a closed group ne
 
 from __future__ import annotations
 
-from heapq import heappush
-
 from ledger import ids
 from ledger.coalesce import UNION_COLLISION, Cause, Fail, Merge, Resolution, resolve
 from ledger.events import (
@@ -79,7 +77,7 @@ def open_group(
     timeout_ms = rule_of(group).timeout_ms
     if timeout_ms is not None:
         group.deadline_ms = event.active_ms + timeout_ms
-        heappush(state.timers, (group.deadline_ms, event.seq, group))
+        state.wait_for(group.deadline_ms, event.seq, group)
     state.groups[group.id] = group
     state.open_groups += 1
     if family.groups is None:

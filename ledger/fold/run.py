@@ -41,6 +41,7 @@ def run_claimed(state: State, event: RunClaimed) -> None:
     if event.epoch != expected:
         refuse(state, event, "L3", expected=f"epoch {expected}", found=f"epoch {event.epoch}")
     state.epoch = event.epoch
+    state.claimed_seq = event.seq
     state.status = "running"
 
 

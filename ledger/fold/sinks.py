@@ -31,9 +31,10 @@ def sink_write_confirmed(state: State, event: SinkWriteConfirmed) -> None:
     """R3: accepted and refused are the tokens of the write; each accepted one has its outcome by the way it came."""
     write = _take(state, event)
     refused = {refusal.ordinal: refusal for refusal in event.refused}
-    if event.accepted + len(refused) != len(write.tokens) or any(not 0 <= n < len(write.tokens) for n in refused):
-        refuse(state, event, "R3", expected=f"{len(write.tokens)} tokens accepted or refused",
-               found=f"{event.accepted} and {sorted(refused)}")
+    twice = len(refused) < len(event.refused)
+    if twice or event.accepted + len(refused) != len(write.tokens) or any(not 0 <= n < len(write.tokens) for n in refused):
+        refuse(state, event, "R3", expected=f"{len(write.tokens)} tokens accepted or refused, each once",
+               found=f"{event.accepted} and {[refusal.ordinal for refusal in event.refused]}")
     for ordinal, token in enumerate(write.tokens):
         refusal = refused.get(ordinal)
         if refusal is None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import deque
 from enum import IntEnum
-from heapq import heappop
+from heapq import heapify, heappop, heappush
 from typing import Literal, NamedTuple
 
 from msgspec import Struct
@@ -194,6 +194,8 @@ Timer = tuple[int, int, Group | Batch]
 Status = Literal["new", "running", "interrupted", "completed", "failed"]
 
 
+TIMERS_KEPT = 64
+
 _NO_PLAN = Plan(Graph(nodes=(), edges=()))
 
 
@@ -223,6 +225,8 @@ class State:
         self.writes: dict[int, Write] = {}
         self.writes_made = 0
         self.timers: list[Timer] = []
+        self._timers_max = TIMERS_KEPT
+        self.claimed_seq = 0
         self.closed_rows = Intervals()
         self.closed_batches: dict[str, Intervals] = {}
         self.closing: list[Family] = []
@@ -234,6 +238,14 @@ class State:
         self.late_arrivals = 0
         self.notes = 0
         self.outcomes: dict[str, int] = {}
+
+    def wait_for(self, deadline_ms: int, seq: int, thing: Group | Batch) -> None:
+        """Set a timer. Those of what has closed meanwhile are dropped when they are the most, so memory is what is open."""
+        if len(self.timers) > self._timers_max:
+            self.timers = [timer for timer in self.timers if timer[2].status == "open"]
+            heapify(self.timers)
+            self._timers_max = max(TIMERS_KEPT, 2 * len(self.timers))
+        heappush(self.timers, (deadline_ms, seq, thing))
 
     def due(self, active_ms: int) -> Group | Batch | None:
         """The group or batch whose timer comes first and is due at `active_ms`; closed ones are forgotten on the way."""

@@ -149,13 +149,12 @@ def token_expanded(state: State, event: TokenExpanded) -> None:
 
 def _outputs(state: State, event: TokenExpanded, token: Token) -> list[int]:
     if event.outputs is None:
-        if event.outputs_list is None:
-            refuse(state, event, "L4", token=token.id, expected="outputs or their list", found="neither")
-        first = introduce(state, event, event.outputs_list) + 1
-        state.payloads += event.count
-        return list(range(first, first + event.count))
-    return [introduce(state, event, output) if isinstance(output, Commitment)
-            else output_of(state, event, token, output) for output in event.outputs]
+        refuse(state, event, "L4", token=token.id, expected="outputs, in the body or resolved from their list", found="none")
+    payloads = [introduce(state, event, output) if isinstance(output, Commitment)
+                else output_of(state, event, token, output) for output in event.outputs]
+    if event.outputs_list is not None:
+        introduce(state, event, event.outputs_list)
+    return payloads
 
 
 def diverted(state: State, event: Diverted) -> None:

@@ -45,7 +45,7 @@ def test_a_run_gives_its_receipt() -> None:
 
 
 def test_replay_explain_and_rebuild_answer_as_the_commands_do() -> None:
-    """F4, F5, E11: one implementation, two doors."""
+    """F4, E11: one implementation, two doors."""
     run()
     verdict = counterfoil.replay("story", ledger=URL, deep=True)
     assert (verdict.lawful, verdict.findings, verdict.outcomes) == (True, [], OUTCOMES)

@@ -57,7 +57,7 @@ GOOD = ("completed", None)
 
 CSV = [
     ("ragged: too few and too many", b"id,text\n1,a\n2\n3,c,d\n4,d\n", [GOOD, "ragged", "ragged", GOOD]),
-    ("an unclosed quote takes the rest", b'id,text\n1,a\n2,"b\n3,c\n4,d\n', [GOOD, "unclosed_quote"]),
+    ("an unclosed quote takes its line", b'id,text\n1,a\n2,"b\n3,c\n4,d\n', [GOOD, "unclosed_quote", GOOD, GOOD]),
     ("text after a closing quote", b'id,text\n1,a\n2,"b"x\n3,c\n', [GOOD, "bad_quote", GOOD]),
     ("a NUL byte", b"id,text\n1,a\n2,b\x00c\n3,c\n", [GOOD, "nul", GOOD]),
     ("a field over 128 KiB", f"id,text\n1,a\n2,{LONG}\n3,c\n".encode(), [GOOD, "field_too_long", GOOD]),

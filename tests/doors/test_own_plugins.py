@@ -284,6 +284,16 @@ def test_an_effect_is_a_step_with_its_intent_on_record() -> None:
     assert types.index("StepStarted") < types.index("StepCompleted")
 
 
+@pytest.mark.parametrize("step", ["later", "yields"])
+def test_a_function_that_is_not_plain_is_refused_when_it_is_named(step: str) -> None:
+    """`async` and `yield` return no row: said once, and not for every row."""
+    write({"own_odd.py": "async def later(row):\n    return row\n\ndef yields(row):\n    yield row\n",
+           "pipeline.yaml": PIPELINE.format(plugin=f"own_odd:{step}", on_error="discard", options="{}")})
+    told = tell("validate", "pipeline.yaml", ledger=None)
+    assert (told.code, told.error.split(":")[0]) == (3, "PLUGIN_BROKEN")
+    assert "return a row or a list" in told.error
+
+
 ENTRY_POINTS = """\
 [counterfoil.plugins]
 add-vat = packaged_steps:add_vat

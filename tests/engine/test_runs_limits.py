@@ -143,7 +143,7 @@ def test_an_expansion_beyond_its_limits_makes_no_child(made: list[dict[str, Any]
 
 @pytest.mark.parametrize("after", [0, 1, 250])
 def test_when_the_source_raises_the_rows_so_far_finish(after: int) -> None:
-    """G13: the position is on record, what was read is written, and the run can go on from there."""
+    """The position is on record, what was read is written, and the run can go on from there."""
     ran = tried(straight(), [*numbered(after), ValueError("torn page"), {"n": "never"}])
     assert ran.fault is not None
     assert ran.fault.code == "SOURCE_FAILED"
@@ -156,7 +156,7 @@ def test_when_the_source_raises_the_rows_so_far_finish(after: int) -> None:
 
 
 def test_when_the_source_raises_open_groups_stay_open_and_retries_are_made() -> None:
-    """D6, G13: a source that raised did not end: nothing is flushed; a branch that still can come does."""
+    """D6: a source that raised did not end: nothing is flushed; a branch that still can come does."""
     text = forked("a", "b", policy="require_all", attempts=2).text()
     ran = tried(text, [{"n": 0}, OSError(5, "EIO")], {"step_b": Later()})
     assert ran.one(e.TokensCoalesced).trigger == "all_arrived"
@@ -183,7 +183,7 @@ def test_a_sink_that_cannot_be_written_interrupts_the_run() -> None:
 
 
 def test_a_sink_that_cannot_be_opened_interrupts_the_run_before_a_row_is_read() -> None:
-    """G13: nothing is read, the other sinks are let go of, the run can be resumed."""
+    """Nothing is read, the other sinks are let go of, the run can be resumed."""
     text = Sketch("rows").step("step", "rows", "out", "errors").sink("out", "errors").text()
     made = trial(text, numbered(3))
     made.sinks["errors"].unopenable = PermissionError(13, "Permission denied")

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 
+from engine import run as running
 from engine.bound import BoundGate
 from engine.loop import Hooks
 from ledger import events as e
@@ -32,7 +33,7 @@ def appends_of_a_whole_run() -> int:
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), StoreConflict("tried", "size 1", "size 2")])
 def test_a_store_that_fails_at_any_append_leaves_a_lawful_beginning(error: Exception) -> None:
-    """D9, law L1: at every append: the error comes out as it is, nothing behind the last commit is acknowledged."""
+    """law L1: at every append: the error comes out as it is, nothing behind the last commit is acknowledged."""
     total = appends_of_a_whole_run()
     assert total > 6
     for k in range(2, total + 1):
@@ -56,13 +57,13 @@ def test_a_store_that_fails_at_any_append_leaves_a_lawful_beginning(error: Excep
 
 
 def test_the_check_of_the_failing_store_can_fail() -> None:
-    """D9: the same run with a store that keeps everything is sealed: the failures above are those of the store."""
+    """The same run with a store that keeps everything is sealed: the failures above are those of the store."""
     made = trial(FORKED, [{"n": n} for n in range(ROWS)])
     assert made.go().verdict.sealed
 
 
-def test_a_law_that_is_broken_live_stores_nothing() -> None:
-    """F3, law R2: an executor that says what the graph does not allow is stopped before its event is on record."""
+def test_a_law_that_is_broken_live_stores_nothing_of_it() -> None:
+    """F3, law R2: what the graph does not allow never is on record; what was lawful before is, and the run can go on."""
     text = Sketch("rows").gate("gate", "rows", "True", {"true": "out"}).sink("out").text()
     made = trial(text, [{"n": n} for n in range(250)])
     gate = made.bound.gates["gate"]
@@ -76,10 +77,21 @@ def test_a_law_that_is_broken_live_stores_nothing() -> None:
     assert broken.value.finding.law == "R2"
     assert broken.value.exit_code == 5
     ran = made.left()
-    assert (ran.verdict.status, ran.verdict.sealed, ran.verdict.rows) == ("running", False, 200)
+    assert (ran.verdict.status, ran.verdict.sealed, ran.verdict.rows) == ("interrupted", False, 231)
+    assert ran.told()[-2:] == ["RowRead 230", "RunInterrupted law_broken " + broken.value.where]
+    assert len(ran.of(e.Routed)) == 230
     assert len(ran.rows("out")) == 200
-    assert all(event.label == "true" for event in ran.of(e.Routed))
     assert made.sinks["out"].closed is False
+
+
+def test_a_source_that_is_read_ahead_on_a_thread_gives_the_same_run() -> None:
+    """C5, law P2: the feed of production and the one that tests step through lead to the same bytes."""
+    rows = [{"n": n} for n in range(ROWS)]
+    stepped, threaded = trial(FORKED, rows), trial(FORKED, rows)
+    ports = threaded.time.ports()
+    running.start(threaded.store, threaded.opening(), threaded.bound, ports, Hooks())
+    assert threaded.left().verdict.sealed
+    assert threaded.store.head(threaded.run) == stepped.go().store.head(stepped.run)
 
 
 def test_a_run_id_that_exists_is_refused_and_its_log_left_alone() -> None:

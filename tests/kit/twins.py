@@ -11,7 +11,7 @@ import msgspec
 from engine.feed import Broken, Exhausted
 from engine.plugin_api import Delivery, Prepared, Refusal, RowFault, SourceIdentity, SourceRow, Written
 from ledger.memory_store import MemoryStore
-from ledger.store import Part, Payload
+from ledger.store import Part
 from tests.kit.ports import SimulatedTime
 
 REFUSED = "refused_by_twin"
@@ -75,11 +75,6 @@ class TrialStore(MemoryStore):
             raise self.error
         super().append(parts)
         self.appends.append(sum(len(part.events) for part in parts))
-
-    def payloads_between(self, run: str, first: int, last: int) -> Iterator[Payload]:
-        """See `ledger.store.Store`; walks what is there, however far `last` is."""
-        stream = self._streams.get(run)
-        return (payload for n, payload in sorted(stream.payloads.items() if stream else ()) if first <= n <= last)
 
 
 class StepFeed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from pathlib import Path
 
@@ -34,7 +35,8 @@ def faults(path: Path, run: str = RUN) -> set[str]:
     """The kinds of fault that verify finds in a run, with the ledger's own stream and the guards."""
     store = SqliteStore(path, write=False)
     try:
-        found = [*verify.guards(store), *verify.integrity(store, run), *verify.integrity(store, ids.LEDGER_STREAM)]
+        found = [*verify.guards(store), *verify.registry(store), *verify.integrity(store, run),
+                 *verify.integrity(store, ids.LEDGER_STREAM)]
         assert all(str(fault).startswith(f"{fault.kind} at run ") and fault.text for fault in found)
         return {fault.kind for fault in found}
     finally:
@@ -65,11 +67,14 @@ def rehash(path: Path, run: str = RUN) -> None:
     """Make a stream's head agree with the bytes that are there: a forger who knows the tree."""
     connection = sqlite3.connect(path, isolation_level=None)
     (stream,) = connection.execute("SELECT stream FROM streams WHERE run_id = ?", (run,)).fetchone()
-    frontier = Frontier()
+    frontier, last = Frontier(), b"{}"
     for (body,) in connection.execute("SELECT body FROM events WHERE stream = ? ORDER BY seq", (stream,)):
         frontier.append(body)
-    connection.execute("UPDATE streams SET size = ?, root = ?, frontier = ? WHERE stream = ?",
-                       (frontier.size, frontier.root(), frontier.pack(), stream))
+        last = body
+    event = json.loads(last)
+    status = {"RunSealed": event.get("status"), "RunInterrupted": "interrupted"}.get(event["type"], "running")
+    connection.execute("UPDATE streams SET size = ?, root = ?, frontier = ?, status = ? WHERE stream = ?",
+                       (frontier.size, frontier.root(), frontier.pack(), status, stream))
     connection.close()
 
 

@@ -14,10 +14,12 @@ import pytest
 
 from ledger import verify
 from ledger.sqlite_store import SqliteStore
+from ledger.store import StreamHead
 from ledger.tree import EMPTY_ROOT
 from tests.kit import graphs
 from tests.kit.log import RUN, Log, step
 from tests.ledger import lawful
+from tests.ledger.appending import part
 from tests.ledger.files import written
 from tests.ledger.forging import AT_4, LONGER_BODY, OTHER_BODY, STREAM, body_at, complete, edit, faults, receipt, rehash
 from tests.ledger.lawful import many_rows, one_row
@@ -97,6 +99,21 @@ EDITS = {
     "the root changed": (f"UPDATE streams SET root = zeroblob(32) WHERE run_id = '{RUN}'", {"tree"}),
     "the size changed": (f"UPDATE streams SET size = 7 WHERE run_id = '{RUN}'", {"tree"}),
     "the frontier changed": (f"UPDATE streams SET frontier = x'' WHERE run_id = '{RUN}'", {"tree"}),
+    "the status changed": (f"UPDATE streams SET status = 'running' WHERE run_id = '{RUN}'", {"tree"}),
+    "the epoch changed": (f"UPDATE streams SET epoch = 9 WHERE run_id = '{RUN}'", {"tree"}),
+    "the run by another name": (f"UPDATE streams SET run_id = 'other' WHERE run_id = '{RUN}'", {"tree", "registry"}),
+    "a body as text": (f"UPDATE events SET body = CAST(body AS TEXT) WHERE {AT_4}", {"body", "payload"}),
+    "a body as a number": (f"UPDATE events SET body = 5 WHERE {AT_4}", {"body", "payload", "tree", "seal", "registry"}),
+    "a body that is no UTF-8": (
+        "UPDATE events SET body = CAST(replace(body, CAST('completed' AS BLOB), x'ff') AS BLOB) "
+        f"WHERE {STREAM} AND seq = 8", {"body", "tree", "registry"}),
+    "a payload as text": (f"UPDATE payloads SET bytes = CAST(bytes AS TEXT) WHERE {STREAM} AND n = 2", {"payload"}),
+    "a payload made permanent": (f"UPDATE payloads SET permanent = 1 WHERE {STREAM} AND n = 2", {"payload"}),
+    "the settings made erasable": (f"UPDATE payloads SET permanent = 0 WHERE {STREAM} AND n = 1", {"payload"}),
+    "events of no stream": (
+        f"INSERT INTO events SELECT 77, seq, type, v, token, row_index, at, body FROM events WHERE {STREAM}", {"guard"}),
+    "payloads of no stream": (
+        f"INSERT INTO payloads SELECT 77, n, salt, bytes, permanent FROM payloads WHERE {STREAM}", {"guard"}),
     "the ledger's own stream changed": (
         "UPDATE events SET body = CAST(replace(CAST(body AS TEXT), 'by hand', 'by me') AS BLOB) "
         "WHERE type = 'RunOpened'", {"tree"}),
@@ -216,6 +233,31 @@ def test_a_copy_without_its_write_ahead_log_shows_against_a_receipt(tmp_path: Pa
     kept = receipt(path)
     store.close()
     assert (complete(copy, kept), complete(copy, None), complete(path, kept)) == ("failed", "not_proven", "proven")
+
+
+class Racing(SqliteStore):
+    """A reader beside which a writer appends when the reader has read the events and asks for the head."""
+
+    def head(self, run: str) -> StreamHead | None:
+        """The head, after the writer was quicker."""
+        writer = SqliteStore(self.path, write=True)
+        writer.append([part("r", 3, 4)])
+        writer.close()
+        return super().head(run)
+
+
+def test_a_writer_at_work_is_no_attack(tmp_path: Path) -> None:
+    """What verify reads is of one moment: an append meanwhile is not taken for an edit."""
+    path = written(tmp_path)
+    store = SqliteStore(path, write=True)
+    store.append([part("r", None, 3)])
+    store.close()
+    racing = Racing(path, write=False)
+    assert "tree" not in {fault.kind for fault in verify.integrity(racing, "r")}
+    racing.close()
+    reader = SqliteStore(path, write=False)
+    assert len(list(reader.read("r"))) == 4
+    reader.close()
 
 
 @pytest.mark.parametrize("name", ["three_rows", "quorum_met", "gathered_all", "batch_rejected"])

@@ -114,6 +114,7 @@ def test_a_guard_that_was_rewritten_in_the_schema_table_is_seen(path: Path) -> N
     [
         ("CREATE TRIGGER later AFTER INSERT ON events BEGIN DELETE FROM payloads; END", "trigger later does not belong"),
         ("CREATE TRIGGER first BEFORE UPDATE ON streams BEGIN SELECT RAISE(IGNORE); END", "trigger first does not belong"),
+        ("CREATE TABLE events_2 AS SELECT * FROM events", "table events_2 does not belong"),
         ("CREATE VIEW mine AS SELECT * FROM events WHERE seq < 4", "view mine does not belong"),
     ],
 )

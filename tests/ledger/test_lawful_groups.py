@@ -141,6 +141,7 @@ def test_facts_in_a_list_are_the_facts() -> None:
     log = groups.all_arrived()
     place_of_merge = place(log, e.TokensCoalesced) - 1
     event = said(log, e.TokensCoalesced)[0]
+    assert event.facts is not None
     log.said[place_of_merge] = replace(event, facts=None, facts_list=log.keep(event.facts))
     assert replay(log.store(), log.run, deep=True).verdict.findings == []
     other = replace(event.facts, policy="first")

@@ -26,13 +26,13 @@ TABLES = {
     "p_token_parents": ("token_id ordinal", "token_id! ordinal+ parent_token_id!"),
     "p_states": ("token_id opened_seq", "token_id! opened_seq+ node_id attempt# status input# output# started_us# "
                  "duration_us# error group_id closed_seq#"),
-    "p_routing": ("seq ordinal", "seq+ ordinal+ token_id node_id edge_id mode routing_group_id reason reason_n#"),
+    "p_routing": ("token_id seq ordinal", "seq+ ordinal+ token_id! node_id edge_id mode routing_group_id reason reason_n#"),
     "p_groups": ("group_id", "group_id! coalesce row_index# status trigger failure_reason policy merge_strategy "
                  "expected_branches branches_arrived branches_lost branches_missing arrival_order merged_token_id "
                  "wait_duration_ms# collisions opened_seq# closed_seq#"),
     "p_batches": ("batch_id", "batch_id! aggregation number# status trigger size# opened_seq# closed_seq#"),
     "p_batch_members": ("batch_id ordinal", "batch_id! ordinal+ token_id"),
-    "p_calls": ("seq", "seq+ token_id node_id attempt# call_index# kind status request# response# latency_us#"),
+    "p_calls": ("token_id seq", "seq+ token_id! node_id attempt# call_index# kind status request# response# latency_us#"),
     "p_sink_writes": ("number", "number+ sink tokens status uri size_bytes# content_hash idempotency_key seq#"),
     "p_violations": ("seq law", "seq+ law! token_id expected found"),
     "p_places": ("projector", "projector! fingerprint seq#"),
@@ -53,9 +53,11 @@ def upgrade() -> None:
         op.create_table(name, _column("run+"), *map(_column, columns.split()),
                         sa.PrimaryKeyConstraint("run", *key.split()), sqlite_with_rowid=False)
     op.create_index("p_rows_by_key", "p_rows", ["source_key"], sqlite_where=sa.text("source_key IS NOT NULL"))
+    op.create_index("p_tokens_open", "p_tokens", ["run", "seq"], sqlite_where=sa.text("outcome IS NULL"))
+    op.create_index("p_groups_open", "p_groups", ["run", "opened_seq"], sqlite_where=sa.text("status = 'open'"))
     op.create_index("p_token_parents_by_parent", "p_token_parents", ["run", "parent_token_id"])
-    op.create_index("p_routing_by_token", "p_routing", ["run", "token_id"])
-    op.create_index("p_calls_by_token", "p_calls", ["run", "token_id"])
+    op.create_index("p_batch_members_by_token", "p_batch_members", ["run", "token_id"])
+    op.create_index("p_sink_writes_by_seq", "p_sink_writes", ["run", "seq"], unique=True)
     for statement in statements():
         op.execute(sa.text(statement.replace(":", "\\:")))
 
