@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from engine.bound import BoundPipeline
-from engine.executors import coalesces, gates, owed, sinks, sources, steps
+from engine.executors import calls, coalesces, gates, owed, sinks, sources, steps
 from engine.executors.keeper import describe
 from engine.feed import Broken, Exhausted, Feed
 from engine.plugin_api import Sink, SourceRow
@@ -59,7 +59,7 @@ class Loop:
         self._rows: dict[str, FrozenRow] = {}
         self._at_sink: dict[str, list[Token]] = {name: [] for name in pipeline.sinks}
         self._retries: list[tuple[int, int, Token]] = []
-        self._limits = steps.Limits(pipeline.row_bytes_max, pipeline.children_max)
+        self._limits = calls.Limits(pipeline.row_bytes_max, pipeline.children_max)
         self._fault: RunIncomplete | None = None
         self._closing: list[Group] = []
         self._rows_since = 0
@@ -158,9 +158,9 @@ class Loop:
         step = self._pipeline.steps[token.node]
         if step.node.effect:
             self._announce(token)
-        called = steps.call(step, row, self._now_ns)
+        called = calls.call(step, row, self._limits, self._now_ns)
         self._tick()
-        event, rows = steps.attempted(step, token, row, called, self._recorder, self._state.jitter_seed, self._limits)
+        event, rows = steps.attempted(step, token, called, self._recorder, self._state.jitter_seed)
         if type(event) is TokenExpanded:
             self._keep_parent(token, row)
         if not rows:
@@ -176,7 +176,7 @@ class Loop:
         if token.outcome is None:
             self._place(token, rows[0])
             return
-        for child, made in zip(list(self._state.born), rows, strict=True):
+        for child, made in reversed(list(zip(self._state.born, rows, strict=True))):
             self._place(child, made)
         self._settle()
 

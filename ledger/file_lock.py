@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from pathlib import Path
@@ -14,23 +15,42 @@ class FileLock:
 
     def __init__(self, path: Path, *, wait: bool = False) -> None:
         self.path = path
+        self._descriptor = -1
         try:
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            self._take(wait=wait)
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, str(os.getpid()).encode(), 0)
         except OSError as error:
-            raise LedgerUnavailable("LEDGER_MISSING", f"expected to make a lock file, found {error.strerror}",
-                                    where=str(path), next_step="check the directory of --ledger") from error
+            self.release()
+            raise _unavailable(path, error) from error
+        except BaseException:
+            self.release()
+            raise
+
+    def _take(self, *, wait: bool) -> None:
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             holder = os.read(self._descriptor, 64).decode("ascii", "replace").strip() or "unknown"
-            os.close(self._descriptor)
             raise LedgerUnavailable("LEDGER_BUSY", f"expected to be the one writer, found process {holder}",
-                                    where=str(path), next_step="wait for it, or use --wait") from None
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, str(os.getpid()).encode(), 0)
+                                    where=str(self.path), next_step="wait for it, or use --wait") from None
 
     def release(self) -> None:
         """Let go; the file stays, for a lock file that is removed can be held twice."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+def _unavailable(path: Path, error: OSError) -> LedgerUnavailable:
+    """Why a lock file cannot be made or written, by the error's number."""
+    code, step = {
+        errno.EROFS: ("LEDGER_READ_ONLY", "make the directory writable"),
+        errno.EACCES: ("LEDGER_READ_ONLY", "make the directory writable"),
+        errno.EPERM: ("LEDGER_READ_ONLY", "make the directory writable"),
+        errno.ENOSPC: ("LEDGER_FULL", "free some space"),
+        errno.EDQUOT: ("LEDGER_FULL", "free some space"),
+    }.get(error.errno or 0, ("LEDGER_MISSING", "check the directory of --ledger"))
+    return LedgerUnavailable(code, f"expected to make a lock file, found {error.strerror or error}", where=str(path),
+                             next_step=step)

@@ -25,7 +25,9 @@ def describe(error: BaseException, *, named: bool = True) -> str:
     """An exception as one bounded text: its type (when `named`) and what it says."""
     try:
         text = str(error)
-    except Exception as broken:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as broken:
         text = f"(its message raised {type(broken).__name__})"
     name = type(error).__name__
     if not named:
