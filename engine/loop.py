@@ -176,8 +176,7 @@ class Loop:
         if token.outcome is None:
             self._place(token, rows[0])
             return
-        for child, made in reversed(list(zip(self._state.born, rows, strict=True))):
-            self._place(child, made)
+        self._place_all(list(zip(self._state.born, rows, strict=True)))
         self._settle()
 
     def _announce(self, token: Token) -> None:
@@ -200,10 +199,8 @@ class Loop:
             self._settle()
             return
         self._record(event)
-        children = self._state.born
-        if children:
-            for child in reversed(children):
-                self._place(child, row)
+        if self._state.born:
+            self._place_all([(child, row) for child in self._state.born])
         else:
             self._place(token, row)
         if self._state.owed:
@@ -263,6 +260,15 @@ class Loop:
         else:
             line.append(token)
             self._rows[token.id] = row
+
+    def _place_all(self, children: list[tuple[Token, FrozenRow]]) -> None:
+        """Put siblings before their nodes, so that they go on in their order: the queue gives out what was put in last."""
+        for token, row in children:
+            if token.node in self._at_sink:
+                self._place(token, row)
+        for token, row in reversed(children):
+            if token.node not in self._at_sink:
+                self._place(token, row)
 
     def _flush_next_node(self) -> bool:
         """At end of source: decide open groups of the first node, in topological order, that has any (D6).

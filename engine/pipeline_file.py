@@ -162,6 +162,8 @@ def _problem(found: Mapping[str, Any], where: Callable[[Path], str], model: type
                        nearest(str(inside[-1]), known) or "remove it: no key is known here")
     if kind == "missing":
         return Problem("KEY_MISSING", f"{key}: expected a value, found none", where(path[:-1]), f"add {inside[-1]}")
+    if kind == "too_short":
+        return Problem("VALUE_INVALID", f"{key}: expected at least one entry, found none", where(path), f"mend {key}")
     text = found["msg"].removeprefix("Value error, ")
     shown = "" if text.startswith("expected") else f", found {_shown(found.get('input'))}"
     text = text if text.startswith("expected") else f"expected {_lower(text)}"

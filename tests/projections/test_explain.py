@@ -71,7 +71,7 @@ def test_the_source_row_of_a_descendant_is_its_own() -> None:
 
 
 def test_a_members_story_has_its_batch_and_what_became_of_it() -> None:
-    """A4, G11: a rejected one has the batch, and no descendant."""
+    """A4: a rejected one has the batch, and no descendant."""
     log = lawful_many.batch_rejected()
     member, rejected = story(log, "0"), story(log, "1")
     assert [one["batch_id"] for one in member["batches"]] == [one["batch_id"] for one in rejected["batches"]] == ["totals@1"]

@@ -116,7 +116,7 @@ def test_a_loss_after_the_merge_changes_nothing() -> None:
 
 
 def test_a_gather_is_open_from_its_expansion() -> None:
-    """D8, C1: before the first child comes, all of them are missing."""
+    """D8: before the first child comes, all of them are missing."""
     log = lawful_many.gathered_all()
     seq = place(log, e.TokenExpanded)
     found = group(log, seq)
@@ -129,7 +129,7 @@ def test_a_gather_is_open_from_its_expansion() -> None:
 
 @pytest.mark.parametrize("name", ["gathered_none", "gathered_nobody"])
 def test_an_empty_gather_has_its_row(name: str) -> None:
-    """C1, A3: nobody was expected; it opened with the expansion and closed at once."""
+    """A3: nobody was expected; it opened with the expansion and closed at once."""
     log = LAWFUL[name]()
     found = group(log)
     assert [found[column] for column in MEMBERS] == [[], [], {}, []]
@@ -149,13 +149,13 @@ def test_one_row_may_have_many_groups_at_one_join() -> None:
 
 
 def test_an_inner_failure_is_a_loss_of_the_outer_group() -> None:
-    """E10, C3: with the inner group's reason."""
+    """E10: with the inner group's reason."""
     found = group(lawful_groups.nested_failure(), group_id="0+outer")
     assert (found["status"], found["branches_lost"]) == ("merged", {"x": "group_failed:inner:branch_lost:b"})
 
 
 def test_batches_are_numbered_and_say_what_flushed_them() -> None:
-    """law C7: with their size and where they opened and closed."""
+    """F2: with their size and where they opened and closed."""
     log = lawful_many.batch_totals()
     with told(log) as found:
         assert found.told("batches", "batch_id, aggregation, number, status, trigger, size, opened_seq, closed_seq",
@@ -176,7 +176,7 @@ def test_batches_are_numbered_and_say_what_flushed_them() -> None:
     ],
 )
 def test_a_batch_is_open_flushed_or_failed(name: str, expected: list[tuple[str, str | None]]) -> None:
-    """law C7: a failure that is tried again leaves it open."""
+    """F2, D8: a failure that is tried again leaves it open."""
     with told(LAWFUL[name]()) as found:
         assert found.told("batches", "status, trigger", order="number") == expected
 

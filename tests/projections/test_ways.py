@@ -101,7 +101,7 @@ def test_the_parent_of_a_fork_ends_forked_in_the_event_that_made_its_children() 
 
 
 def test_an_expanded_token_and_its_children_share_a_group() -> None:
-    """C1: an empty expansion that nothing gathers is a filter."""
+    """F2: an empty expansion that nothing gathers is a filter."""
     log = lawful.row_expanded()
     assert outcomes(log, "token_id, outcome, expand_group_id", "token_id IN ('0', '1')") == [
         ("0", "expanded", "0/step"), ("1", "dropped_by_filter", None)]
@@ -126,7 +126,7 @@ def test_the_merged_token_of_an_empty_gather_descends_from_the_expanded_one() ->
 
 
 def test_a_batchs_members_and_outputs_name_it() -> None:
-    """G11, law C7: outputs have no row; their parents are the members they name, never a rejected one."""
+    """F2, F6: outputs have no row; their parents are the members they name, never a rejected one."""
     log = lawful_many.batch_rejected()
     assert outcomes(log, "token_id, outcome, batch_id", "outcome = 'consumed_in_batch'") == [
         ("0", "consumed_in_batch", "totals@1"), ("3", "consumed_in_batch", "totals@1")]
