@@ -81,7 +81,7 @@ class Ledger:
 
     def differences_of(self, run: str) -> list[catching.Difference]:
         """The same of one run."""
-        return [one for one in self.differences() if one.row.get("run_id") == run]
+        return catching.differences(self.store, self.path, make_read_tables, run)
 
     def file_reader(self, run: str) -> Callable[[str, int, int], bytes]:
         """Reads pieces of the files that a run's sinks name, relative to the directory it ran in."""

@@ -79,8 +79,13 @@ def start(store: Store, opening: Opening, pipeline: BoundPipeline, ports: Ports,
         return _drive(recorder, store, opening.pipeline, pipeline, hooks, feed)
     finally:
         feed.close()
-        pipeline.source.close()
-        for close in pipeline.closers:
+        _let_go(pipeline)
+
+
+def _let_go(pipeline: BoundPipeline) -> None:
+    """Close what source and transforms hold open. The run is over: what they raise now changes nothing of it."""
+    for close in (pipeline.source.close, *pipeline.closers):
+        with suppress(OSError, ValueError, TypeError, AttributeError, RuntimeError, LookupError):
             close()
 
 

@@ -24,10 +24,11 @@ from ledger.tree import Frontier
 from projections.output import Output
 from projections.projector import FINGERPRINT, NAME, RunProjector
 from projections.read_tables import ReadTables, generation, remove, swap_in
-from projections.views import TOLD
+from projections.views import TOLD, VIEWS
 
 EVENTS_PER_BATCH = 10_000
 DIFFERENCES_MAX = 20
+READ_ONLY = "LEDGER_READ_ONLY"
 
 MakeTables = Callable[[Path], None]
 """Makes an empty file with the read tables in it: the migrations' part, which the doors hand in."""
@@ -49,7 +50,20 @@ class Difference(NamedTuple):
 
 
 def catch_up(store: Store, ledger: Path, make: MakeTables) -> Path:
-    """Bring the read tables to the end of every run; gives the generation to read."""
+    """Bring the read tables to the end of every run; gives the generation to read.
+
+    Where nothing can be written, tables that are at the end already are read as they are.
+    """
+    try:
+        return _caught_up(store, ledger, make)
+    except LedgerUnavailable as error:
+        path = generation(ledger)
+        if error.code == READ_ONLY and path is not None and _is_current(path, store):
+            return path
+        raise
+
+
+def _caught_up(store: Store, ledger: Path, make: MakeTables) -> Path:
     with _locked(ledger):
         path = generation(ledger)
         if path is not None and not _is_stale(path, store):
@@ -69,19 +83,34 @@ def rebuild(store: Store, ledger: Path, make: MakeTables, run: str | None = None
         return _fill(store, ledger, make, run)
 
 
-def differences(store: Store, ledger: Path, make: MakeTables) -> list[Difference]:
-    """What the tables say and the log does not, and the other way round; the tables stay as they are."""
+def differences(store: Store, ledger: Path, make: MakeTables, run: str | None = None) -> list[Difference]:
+    """What the tables say and the log does not, and the other way round, of one run or all; the tables stay as they are.
+
+    Up to `DIFFERENCES_MAX` a side of each table of each run, so that no run's differences hide another's.
+    """
     with _locked(ledger):
         path = generation(ledger)
         if path is None:
             return []
         fresh = _temporary(ledger)
+        heads = [head for head in _runs(store) if run is None or head.run == run]
         try:
-            _project_all(store, fresh, make, _runs(store), _stops(path))
+            _project_all(store, fresh, make, heads, _stops(path))
             with ReadTables(path, write=False) as tables:
-                return [Difference(*found) for found in tables.differences(fresh, TOLD, DIFFERENCES_MAX)]
+                told = {run} if run is not None else {head.run for head in heads} | tables.runs()
+                found = [Difference(*one) for name in sorted(told)
+                         for one in tables.differences(fresh, TOLD, name, DIFFERENCES_MAX)]
+                return found + _misplaced(tables, heads, run)
         finally:
             remove(fresh)
+
+
+def _misplaced(tables: ReadTables, heads: Sequence[StreamHead], run: str | None) -> list[Difference]:
+    """Places past the end of their run, or of a run that the log does not have."""
+    sizes = {head.run: head.size for head in heads}
+    return [Difference("projection_places", "here", {"run_id": stream, "stream": stream, "seq": seq})
+            for stream, (_, seq) in tables.places().items()
+            if seq > sizes.get(stream, -1) and (run is None or stream == run)]
 
 
 def project(store: Store, head: StreamHead, tables: ReadTables, *, after: int = 0, until: int | None = None,
@@ -204,11 +233,20 @@ def _stops(path: Path) -> dict[str, _Stop]:
                 for run, (_, seq) in tables.places().items()}
 
 
+def _is_current(path: Path, store: Store) -> bool:
+    """Whether the tables stand at the end of every run, made by this projector."""
+    if _is_stale(path, store):
+        return False
+    with ReadTables(path, write=False) as tables:
+        places = tables.places()
+        return all(places.get(head.run, ("", 0))[1] == head.size or _is_stuck(tables, head.run) for head in _runs(store))
+
+
 def _is_stale(path: Path, store: Store) -> bool:
     """Made by another projector, or ahead of the log (which was rolled back): not to be carried on."""
     sizes = {head.run: head.size for head in _runs(store)}
     with ReadTables(path, write=False) as tables:
-        if not tables.has_views(TOLD):
+        if not tables.has_views(tuple(VIEWS)):
             return True
         return any(fingerprint != FINGERPRINT or seq > sizes.get(run, -1)
                    for run, (fingerprint, seq) in tables.places().items())

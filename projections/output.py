@@ -17,6 +17,8 @@ import msgspec
 from ledger.store import Payload
 
 ERASED = "erased"
+UNREADABLE = "unreadable"
+"""What a text reads whose bytes are not those that were recorded; `verify` names the payload."""
 
 Record = list[Any]
 
@@ -103,5 +105,8 @@ def _said(text: Text, payloads: Mapping[int, Payload]) -> str | None:
 def _text(payload: Payload | None) -> str:
     if payload is None or payload.bytes is None:
         return ERASED
-    value = msgspec.json.decode(payload.bytes)
-    return value if isinstance(value, str) else payload.bytes.decode()
+    try:
+        value = msgspec.json.decode(payload.bytes)
+        return value if isinstance(value, str) else payload.bytes.decode()
+    except (msgspec.DecodeError, UnicodeDecodeError, TypeError):
+        return UNREADABLE

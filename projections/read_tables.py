@@ -67,13 +67,16 @@ class ReadTables:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Everything inside is stored, or nothing."""
-        self._connection.execute("BEGIN IMMEDIATE")
         try:
+            self._connection.execute("BEGIN IMMEDIATE")
             yield
-        except BaseException:
-            self._connection.execute("ROLLBACK")
+            self._connection.execute("COMMIT")
+        except BaseException as error:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            if isinstance(error, sqlite3.Error):
+                raise _unreadable(self.path, error) from error
             raise
-        self._connection.execute("COMMIT")
 
     def key_of(self, run_id: str) -> int:
         """The number by which the tables know a run; a new run gets the next."""
@@ -112,14 +115,20 @@ class ReadTables:
         found = self.select("SELECT stream, fingerprint, seq FROM projection_places")
         return {stream: (fingerprint, seq) for stream, fingerprint, seq in found}
 
-    def differences(self, other: Path, views: Sequence[str], limit: int) -> list[tuple[str, str, dict[str, Any]]]:
-        """(view, `here` or `there`, row) for rows that only one of the two files has, up to `limit` a side of a view."""
+    def runs(self) -> set[str]:
+        """The runs that are told here."""
+        return {run for (run,) in self.select("SELECT run_id FROM p_runs")}
+
+    def differences(self, other: Path, views: Sequence[str], run: str, limit: int
+                    ) -> list[tuple[str, str, dict[str, Any]]]:
+        """(view, `here` or `there`, row) of a run that only one of the two files has, up to `limit` a side of a view."""
         self._connection.execute("ATTACH ? AS other", (f"file:{_quoted(other)}?mode=ro",))
         found: list[tuple[str, str, dict[str, Any]]] = []
         for view in views:
             for side, one, two in (("here", "main", "other"), ("there", "other", "main")):
-                sql = f"SELECT * FROM {one}.{view} EXCEPT SELECT * FROM {two}.{view} LIMIT {limit}"
-                found += [(view, side, row) for row in self.records(sql)]
+                sql = (f"SELECT * FROM {one}.{view} WHERE run_id = ? EXCEPT SELECT * FROM {two}.{view} WHERE run_id = ? "
+                       f"LIMIT {limit}")
+                found += [(view, side, row) for row in self.records(sql, (run, run))]
         self._connection.execute("DETACH other")
         return found
 
