@@ -25,7 +25,7 @@ from engine.run import Receipt, start
 from ledger import ids
 from ledger import replay as replaying
 from ledger import verify as verifying
-from ledger.errors import CounterfoilError, UsageError
+from ledger.errors import CounterfoilError, LedgerUnavailable, UsageError
 from ledger.laws import Finding
 from ledger.replay import Verdict
 from ledger.verify import Completeness, Fault
@@ -82,6 +82,7 @@ def run_prepared(
     pipeline = binding.bound(prepared)
     opening = binding.opening(prepared, pipeline, ports, run_id)
     with Ledger.create(url, wait=wait) as opened:
+        hooks.stopping()  # from here on a signal is the run's to answer
         try:
             receipt = start(opened.store, opening, pipeline, ports, hooks)
         except CounterfoilError:
@@ -151,25 +152,39 @@ def verify(run: str, *, ledger: str = DEFAULT_URL, expect: tuple[int, str] | Non
 
 def verify_in(opened: Ledger, run: str, expect: tuple[int, str] | None = None, *, world: bool = False) -> Verified:
     """The same in a ledger that is open, for a run that exists."""
-    return _verified(opened, run, _of_ledger(opened), opened.differences_of(run), expect, world=world)
+    return _verified(opened, run, _of_ledger(opened), _differences(opened, run), expect, world=world)
 
 
 def verify_all(opened: Ledger, *, world: bool = False) -> list[Verified]:
     """Every run of the log; and every run of which only the read tables tell, which is not in the log at all."""
     runs = _runs(opened)
-    shared, differences = _of_ledger(opened), opened.differences()
+    shared, differences = _of_ledger(opened), _differences(opened, None)
     by_run: dict[str, list[Difference]] = {}
     for one in differences:
         by_run.setdefault(str(one.row.get("run_id")), []).append(one)
     found = [_verified(opened, run, shared, by_run.get(run, []), None, world=world) for run in runs]
     gone = Completeness(status="not_proven", text="the log has no such run: it was rolled back, or tables are ahead")
-    return found + [Verified(run=run, integrity=[], lawfulness=[], projections=by_run[run], completeness=gone)
-                    for run in sorted(set(by_run) - set(runs))]
+    found += [Verified(run=run, integrity=[], lawfulness=[], projections=by_run[run], completeness=gone)
+              for run in sorted(set(by_run) - set(runs))]
+    if not found:
+        none = Completeness(status="not_proven", text="no run is here, and no receipt was given")
+        found.append(Verified(run=ids.LEDGER_STREAM, integrity=shared, lawfulness=[], projections=[], completeness=none))
+    return found
+
+
+def _differences(opened: Ledger, run: str | None) -> list[Difference]:
+    """Where the read tables disagree with the log; tables that cannot be read at all are one difference."""
+    try:
+        return opened.differences() if run is None else opened.differences_of(run)
+    except LedgerUnavailable as error:
+        names = _runs(opened) if run is None else [run]
+        return [Difference("read tables", "here", {"run_id": name, "found": error.what}) for name in names]
 
 
 def _of_ledger(opened: Ledger) -> list[Fault]:
-    """What is wrong with the ledger itself: its guards, and its own stream."""
-    return [*verifying.guards(opened.store), *verifying.integrity(opened.store, ids.LEDGER_STREAM)]
+    """What is wrong with the ledger itself: its guards, its own stream, and runs that it opened and has no more."""
+    store = opened.store
+    return [*verifying.guards(store), *verifying.integrity(store, ids.LEDGER_STREAM), *verifying.registry(store)]
 
 
 def _verified(opened: Ledger, run: str, shared: list[Fault], differences: list[Difference], expect: tuple[int, str] | None,

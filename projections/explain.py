@@ -12,7 +12,7 @@ import msgspec
 from ledger import ids
 from ledger.errors import UsageError
 from ledger.store import Store
-from projections.output import ERASED
+from projections.output import ERASED, UNREADABLE
 from projections.read_tables import ReadTables
 
 Answer = dict[str, Any]
@@ -191,7 +191,12 @@ def _data(tables: ReadTables, store: Store, table: str, run: str, token: str) ->
 
 def _payload(store: Store, run: str, number: int) -> Any:
     payload = store.payloads(run, [number]).get(number)
-    return ERASED if payload is None or payload.bytes is None else msgspec.json.decode(payload.bytes)
+    if payload is None or payload.bytes is None:
+        return ERASED
+    try:
+        return msgspec.json.decode(payload.bytes)
+    except (msgspec.DecodeError, TypeError):
+        return UNREADABLE
 
 
 def _decoded(group: Answer) -> Answer:

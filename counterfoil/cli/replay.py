@@ -81,6 +81,8 @@ def _tell(replayed: Replayed, *, deep: bool, whole: bool) -> None:
 def _claim(verdict: Verdict) -> str:
     if not verdict.lawful:
         return f"first offence: {verdict.findings[0]}"
+    if not verdict.events:
+        return "no event had been recorded at this point"
     if verdict.open_tokens:
         return f"{verdict.open_tokens} tokens are open; every other one has exactly one end"
     return f"every one of {verdict.tokens} tokens has exactly one terminal state"

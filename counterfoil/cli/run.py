@@ -109,19 +109,30 @@ def _answer_interrupted(url: str, run_id: str, form: str) -> None:
 
 @contextmanager
 def _signals() -> Iterator[Callable[[], str | None]]:
-    """The first SIGINT or SIGTERM asks the run to stop and finish what is in hand, a second one ends the process."""
+    """The first SIGINT or SIGTERM asks the run to stop and finish what is in hand, a second one ends the process.
+
+    Before the run has asked for the first time there is nothing in hand, perhaps a wait for the ledger: then it just ends.
+    """
     reasons: list[str] = []
+    begun = False
 
     def stop(number: int, frame: FrameType | None) -> None:
+        if not begun:
+            raise KeyboardInterrupt
         if reasons:
             os._exit(STOPPED)
         reasons.append(signal.Signals(number).name)
         with suppress(OSError):
             os.write(2, b"stopping: finishing what is in hand (again: exit at once)\n")
 
+    def stopping() -> str | None:
+        nonlocal begun
+        begun = True
+        return reasons[0] if reasons else None
+
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: reasons[0] if reasons else None
+        yield stopping
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -149,6 +149,28 @@ def test_a_signal_is_heard_while_nothing_comes() -> None:
     lawful("interrupted")
 
 
+def test_a_run_that_waits_for_the_ledger_ends_at_the_first_signal() -> None:
+    """Nothing is in hand yet: it ends at once, and no run of that name is on record."""
+    write({"other.yaml": PIPELINE.replace("path: in.csv", "path: other.csv"), "other.csv": "id\n0\n"})
+    with pipe(""), running("run", "pipeline.yaml", "--run-id", "cut", "--ledger", URL) as holder:
+        until(holder, logged("RunClaimed", 1))
+        with running("run", "other.yaml", "--run-id", "late", "--ledger", URL, "--wait") as waiting:
+            until(waiting, lambda: "--wait" in Path(f"/proc/{waiting.pid}/cmdline").read_text())
+            until(waiting, blocked(waiting.pid))
+            waiting.send_signal(signal.SIGINT)
+            out, err = waiting.communicate(timeout=SECONDS_MAX)
+        assert (waiting.returncode, out, "Traceback" in err) == (130, "", False)
+        assert err.splitlines()[-1].startswith("STOPPED: ")
+        holder.send_signal(signal.SIGINT)
+        holder.communicate(timeout=SECONDS_MAX)
+    assert [run["run_id"] for run in ask("runs")["rows"]] == ["cut"]
+
+
+def blocked(process: int) -> Callable[[], bool]:
+    """Whether a process stands in line for a file lock, as the kernel lists it."""
+    return lambda: any("->" in line and f" {process} " in line for line in Path("/proc/locks").read_text().splitlines())
+
+
 def test_a_second_signal_ends_the_process_at_once_and_the_log_stands() -> None:
     """A plugin hangs: the first signal waits for it, the second does not; the ledger is free, whole and lawful."""
     os.mkfifo("pipe")

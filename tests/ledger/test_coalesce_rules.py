@@ -142,14 +142,14 @@ def test_a_selected_branch_that_did_not_arrive_is_never_replaced_by_another(poli
 
 @pytest.mark.parametrize("policy", ["require_all", "best_effort"])
 def test_an_empty_gather_merges_where_nothing_can_be_missing(policy: str) -> None:
-    """C4: no children is all children."""
+    """law C4: no children is all children."""
     rule = CoalesceRule(gathers="split", policy=policy, merge="list")  # type: ignore[arg-type]
     assert isinstance(resolve(rule, (), (), (), Cause.LOSS), Merge)
 
 
 @pytest.mark.parametrize("policy", ["quorum", "first"])
 def test_an_empty_gather_fails_where_somebody_has_to_come(policy: str) -> None:
-    """C4: a quorum of nobody, and the first of nobody, cannot be."""
+    """law C4: a quorum of nobody, and the first of nobody, cannot be."""
     rule = CoalesceRule(gathers="split", policy=policy, quorum=1, merge="list")  # type: ignore[arg-type]
     assert isinstance(resolve(rule, (), (), (), Cause.LOSS), Fail)
 
