@@ -166,7 +166,7 @@ def verify_all(opened: Ledger, *, world: bool = False) -> list[Verified]:
     gone = Completeness(status="not_proven", text="the log has no such run: it was rolled back, or tables are ahead")
     found += [Verified(run=run, integrity=[], lawfulness=[], projections=by_run[run], completeness=gone)
               for run in sorted(set(by_run) - set(runs))]
-    if not found:
+    if shared and not found:
         none = Completeness(status="not_proven", text="no run is here, and no receipt was given")
         found.append(Verified(run=ids.LEDGER_STREAM, integrity=shared, lawfulness=[], projections=[], completeness=none))
     return found

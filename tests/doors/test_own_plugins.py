@@ -184,7 +184,7 @@ def test_an_expanding_step_may_filter_too() -> None:
 def test_a_list_from_a_step_that_declared_none_fails_the_row() -> None:
     """The build has to know what expands."""
     run("undeclared", {"n": 1})
-    assert reason().startswith("bad_output: expected a row or None, found list")
+    assert reason().startswith("bad_output: expected a row or None, found a list")
     assert lines("failed.jsonl") == [{"n": 1}]
 
 
