@@ -19,6 +19,7 @@ DEPTH_MAX = 32
 INT_MIN, INT_MAX = -(2**63), 2**63 - 1
 
 _ATOMS = frozenset({bool, type(None)})
+_FLAT = frozenset({bool, type(None), str, int, float})
 
 
 def _refuse(self: object, *_: object, **__: object) -> NoReturn:
@@ -56,10 +57,9 @@ def freeze(row: Row) -> FrozenRow:
     """The row with every dict and list in it frozen; a frozen one is given back as it is."""
     if type(row) is FrozenRow:
         return row
-    for value in row.values():
-        if isinstance(value, (dict, list)):
-            return FrozenRow((key, _frozen(value)) for key, value in row.items())
-    return FrozenRow(row)
+    if _FLAT.issuperset(map(type, row.values())):
+        return FrozenRow(row)
+    return FrozenRow((key, _frozen(value)) for key, value in row.items())
 
 
 def _frozen(value: object) -> object:
