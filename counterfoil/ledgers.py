@@ -22,6 +22,7 @@ from ledger import reader, registry
 from ledger.errors import LedgerUnavailable, UsageError
 from ledger.events import RunStarted
 from ledger.file_lock import FileLock
+from ledger.file_uri import file_uri
 from ledger.sqlite_store import SqliteStore, prepare_file
 from ledger.store import StreamHead
 from projections import catch_up as catching
@@ -144,7 +145,7 @@ def is_part_of(path: Path, ledger: Path) -> bool:
 def revision(path: Path) -> str | None:
     """The schema revision that a file stands at, or None."""
     try:
-        with closing(sqlite3.connect(f"file:{_quoted(path)}?mode=ro", uri=True)) as connection:
+        with closing(sqlite3.connect(file_uri(path, "ro"), uri=True)) as connection:
             row = connection.execute(f"SELECT version_num FROM {migrations.VERSION_TABLE}").fetchone()
     except sqlite3.Error:
         return None
@@ -215,7 +216,3 @@ def _make(path: Path, *, wait: bool) -> None:
 def _engine_url(path: Path) -> str:
     """The path for SQLAlchemy, which would take a `?` in it for the beginning of options."""
     return f"sqlite:///{quote(str(path.absolute()))}"
-
-
-def _quoted(path: Path) -> str:
-    return str(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")

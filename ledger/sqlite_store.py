@@ -21,6 +21,7 @@ from sqlalchemy.pool import StaticPool
 
 from ledger.errors import LedgerUnavailable, UsageError
 from ledger.file_lock import FileLock
+from ledger.file_uri import file_uri
 from ledger.guards import TRIGGERS
 from ledger.store import Part, Payload, StoreConflict, Stored, StreamHead
 
@@ -221,8 +222,7 @@ def _connect(path: Path, *, write: bool) -> tuple[Engine, Connection]:
     if path.is_dir():
         raise UsageError("LEDGER_IS_DIRECTORY", "expected a ledger file, found a directory", where=str(path),
                          next_step="name a file with --ledger sqlite:///FILE")
-    mode = "rw" if write else "ro"
-    uri = f"file:{_quoted(path)}?mode={mode}"
+    uri = file_uri(path, "rw" if write else "ro")
 
     def creator() -> sqlite3.Connection:
         return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
@@ -291,10 +291,6 @@ _FAULTS = (
     ("locked", "LEDGER_BUSY", "another process writes this file: wait, or use --wait"),
     ("no such column", "LEDGER_SCHEMA", "run `counterfoil db check`"),
 )
-
-
-def _quoted(path: Path) -> str:
-    return str(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
 
 
 def _squeeze(sql: str) -> str:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ledger.errors import LedgerUnavailable
+from ledger.file_uri import file_uri
 from projections.output import Record
 
 FETCH_ROWS = 1000
@@ -30,9 +31,8 @@ class ReadTables:
 
     def __init__(self, path: Path, *, write: bool) -> None:
         self.path = path
-        mode = "rw" if write else "ro"
         try:
-            self._connection = sqlite3.connect(f"file:{_quoted(path)}?mode={mode}", uri=True, isolation_level=None,
+            self._connection = sqlite3.connect(file_uri(path, "rw" if write else "ro"), uri=True, isolation_level=None,
                                                check_same_thread=False)
             self._connection.execute("PRAGMA synchronous = NORMAL" if write else "PRAGMA query_only = 1")
             self._columns = self._count_columns()
@@ -122,7 +122,7 @@ class ReadTables:
     def differences(self, other: Path, views: Sequence[str], run: str, limit: int
                     ) -> list[tuple[str, str, dict[str, Any]]]:
         """(view, `here` or `there`, row) of a run that only one of the two files has, up to `limit` a side of a view."""
-        self._connection.execute("ATTACH ? AS other", (f"file:{_quoted(other)}?mode=ro",))
+        self._connection.execute("ATTACH ? AS other", (file_uri(other, "ro"),))
         found: list[tuple[str, str, dict[str, Any]]] = []
         for view in views:
             for side, one, two in (("here", "main", "other"), ("there", "other", "main")):
@@ -224,7 +224,3 @@ def _sync(path: Path) -> None:
 def _unreadable(path: Path, error: sqlite3.Error) -> LedgerUnavailable:
     return LedgerUnavailable("READ_TABLES_UNREADABLE", f"expected read tables, found {error}", where=str(path),
                              next_step="run `counterfoil rebuild`")
-
-
-def _quoted(path: Path) -> str:
-    return str(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")

@@ -12,6 +12,7 @@ import click
 from counterfoil.cli import output
 from counterfoil.cli.options import debug_option, form_option, ledger_option, open_ledger
 from ledger.errors import UsageError
+from ledger.file_uri import file_uri
 
 SECONDS_MAX = 30.0
 ROWS_MAX = 100_000
@@ -37,9 +38,9 @@ def command(sql: str, url: str | None, form: str) -> int:
 
 def ask(sql: str, read_tables: Path, log: Path, seconds: float = SECONDS_MAX) -> tuple[list[str], list[Any], bool]:
     """Column names, rows, and whether rows beyond the limit were left out. Raises `UsageError` (QUERY_REFUSED)."""
-    connection = sqlite3.connect(f"file:{_quoted(read_tables)}?mode=ro", uri=True, isolation_level=None)
+    connection = sqlite3.connect(file_uri(read_tables, "ro"), uri=True, isolation_level=None)
     try:
-        connection.execute("ATTACH ? AS log", (f"file:{_quoted(log)}?mode=ro",))
+        connection.execute("ATTACH ? AS log", (file_uri(log, "ro"),))
         connection.execute("PRAGMA query_only = 1")
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 2**24)
         connection.set_authorizer(_authorize)
@@ -88,7 +89,3 @@ def _shown(value: object) -> object:
         return value.decode()
     except UnicodeDecodeError:
         return value.hex()
-
-
-def _quoted(path: Path) -> str:
-    return str(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
