@@ -164,7 +164,7 @@ def verify_all(opened: Ledger, *, world: bool = False) -> list[Verified]:
         by_run.setdefault(str(one.row.get("run_id")), []).append(one)
     found = [_verified(opened, run, shared, by_run.get(run, []), None, world=world) for run in runs]
     gone = Completeness(status="not_proven", text="the log has no such run: it was rolled back, or tables are ahead")
-    found += [Verified(run=run, integrity=[], lawfulness=[], projections=by_run[run], completeness=gone)
+    found += [Verified(run=run, integrity=shared, lawfulness=[], projections=by_run[run], completeness=gone)
               for run in sorted(set(by_run) - set(runs))]
     if shared and not found:
         none = Completeness(status="not_proven", text="no run is here, and no receipt was given")

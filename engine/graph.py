@@ -221,9 +221,15 @@ class _Builder:
     def _plugged(self, node: str, *, step: int, on_error: str, settings_hash: str, attempts_max: int = 1,
                  batch: BatchRule | None = None) -> Node:
         plugin = self._plugins[node]
-        return Node(id=node, kind=plugin.kind, plugin=plugin.name, plugin_version=plugin.version, code_hash=plugin.code_hash,
+        return Node(id=node, kind=plugin.kind, plugin=plugin.name, plugin_version=_version(plugin),
+                    code_hash=plugin.code_hash,
                     settings_hash=settings_hash, step=step, on_error=on_error, attempts_max=attempts_max,
                     effect=plugin.effect, expands=plugin.expands, batch=batch)
+
+
+def _version(plugin: Plugin) -> str:
+    """The distribution's version, plus the beginning of the hash of the module's source."""
+    return f"{plugin.version}+{plugin.code_hash[:12]}" if plugin.code_hash else plugin.version
 
 
 def _same_file(path: str) -> object:
@@ -249,7 +255,7 @@ def _coalesce_rule(settings: CoalesceSettings, makers: Mapping[str, str]) -> Coa
     branches = tuple(settings.branches)
     return CoalesceRule(branches=branches, gate=makers[branches[0]] if branches else None, gathers=settings.gathers,
                         into=settings.into, policy=settings.policy, quorum=settings.quorum_count,
-                        timeout_ms=_ms(settings.timeout_seconds), merge=settings.merge,
+                        timeout_ms=_ms(settings.timeout_seconds), merge="list" if settings.gathers else settings.merge,
                         select_branch=settings.select_branch, collision=settings.union_collision_policy)
 
 

@@ -313,7 +313,7 @@ class Loop:
         planned = []
         for name, line in self._at_sink.items():
             sink = self._pipeline.sinks[name]
-            offset = sink.offset()
+            offset = self._offset(name, sink) if line else None
             for tokens in sinks.chunks(line):
                 write = self._planned(name, sink, tokens, offset)
                 self._record(write.intent)
@@ -321,6 +321,13 @@ class Loop:
                 offset = None if offset is None else offset + len(write.prepared.content)
             line.clear()
         return planned
+
+    def _offset(self, name: str, sink: Sink) -> int | None:
+        try:
+            return sink.offset()
+        except Exception as error:
+            raise RunIncomplete("SINK_FAILED", f"expected a sink that knows its offset, found {describe(error)}",
+                                where=f"sink {name}", next_step="mend the sink, then resume the run") from error
 
     def _planned(self, name: str, sink: Sink, tokens: list[Token], offset: int | None) -> sinks.Planned:
         """One write. A sink that cannot even encode rows is a sink at fault: nothing of the write is on record."""

@@ -218,6 +218,11 @@ def _model_in(annotation: Any) -> Any:
 def _notices(settings: PipelineSettings, where: Callable[[Path], str]) -> tuple[str, ...]:
     """One notice for each of the predecessor's keys; what would change protection or delivery is refused."""
     landscape = settings.landscape
+    url = landscape.get("url") if isinstance(landscape, dict) else landscape
+    if landscape is not None and (not isinstance(landscape, dict) or not (url is None or _is_kept_here(url))):
+        raise PipelineRefused([Problem(
+            "VALUE_INVALID", "landscape.url: expected sqlite:///FILE, for it names the ledger, found "
+            f"{_shown(url)}", where(("landscape", "url")), "name a file, or remove landscape")])
     if isinstance(landscape, dict):
         for key in ("encryption_key_env", "export"):
             if landscape.get(key) not in (None, False):
@@ -232,3 +237,7 @@ def _notices(settings: PipelineSettings, where: Callable[[Path], str]) -> tuple[
     idle += [("concurrency", "max_workers")] if settings.concurrency.max_workers > 1 else []
     return (*replaced, *(f"{where(key)}: {dotted(key)} has no effect yet: steps run one after the other, without a "
                          "deadline" for key in idle))
+
+
+def _is_kept_here(url: object) -> bool:
+    return isinstance(url, str) and url.startswith("sqlite:///") and len(url) > len("sqlite:///")

@@ -57,7 +57,7 @@ class Section(BaseModel):
 class SourceSettings(Section):
     """Where rows come from. `redact` fields never reach the pipeline or the record."""
 
-    plugin: str
+    plugin: Annotated[str, BeforeValidator(lambda value: "null" if value is None else value)]
     on_success: Name
     key: str | None = None
     redact: Annotated[tuple[str, ...], Field(strict=False)] = ()
@@ -138,10 +138,10 @@ class CoalesceSettings(Section):
     gathers: Name | None = None
     input: Name | None = None
     into: str = "items"
-    policy: PolicyName
+    policy: PolicyName = "require_all"
     quorum_count: Count | None = None
     timeout_seconds: PositiveSeconds | None = None
-    merge: MergeName
+    merge: MergeName = "union"
     select_branch: str | None = None
     union_collision_policy: CollisionPolicy = "last_wins"
     on_success: Name | None = None
@@ -171,7 +171,7 @@ class CoalesceSettings(Section):
         if self.gathers is not None:
             if self.branches:
                 return "expected branches or gathers, found both"
-            if self.merge != "list":
+            if self.merge != "list" and "merge" in self.model_fields_set:
                 return f"expected merge: list for a coalesce that gathers, found {self.merge}"
             return None if self.input else "expected the input that carries what is gathered"
         if len(self.branches) < 2:
@@ -219,6 +219,13 @@ class LedgerSettings(Section):
     """Where the record is kept."""
 
     url: str
+
+    @field_validator("url")
+    @classmethod
+    def _kept_here(cls, url: str) -> str:
+        if not url.startswith("sqlite:///") or len(url) == len("sqlite:///"):
+            raise ValueError("expected sqlite:///FILE: this version keeps its ledger on SQLite only")
+        return url
 
 
 class RetrySettings(Section):

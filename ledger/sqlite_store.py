@@ -21,7 +21,7 @@ from sqlalchemy.pool import StaticPool
 
 from ledger.errors import LedgerUnavailable, UsageError
 from ledger.file_lock import FileLock
-from ledger.file_uri import file_uri
+from ledger.file_uri import UNDECODABLE, as_text, file_uri
 from ledger.guards import TRIGGERS
 from ledger.store import Part, Payload, StoreConflict, Stored, StreamHead
 
@@ -205,10 +205,14 @@ class SqliteStore:
         return self._ids[run]
 
     def _select(self, statement: str, values: tuple[object, ...]) -> Sequence[Any]:
+        raw = self._raw()
         try:
-            return self._raw().execute(statement, values).fetchall()
+            return raw.execute(statement, values).fetchall()
         except sqlite3.Error as error:
-            raise _unavailable(error, self.path) from error
+            if UNDECODABLE not in str(error) or raw.text_factory is not str:
+                raise _unavailable(error, self.path) from error
+        raw.text_factory = as_text  # so that one edited text is told as what it is, and hides nothing beside it
+        return self._select(statement, values)
 
     def _raw(self) -> sqlite3.Connection:
         raw: object = self._connection.connection.dbapi_connection

@@ -22,6 +22,12 @@ def runs(tables: ReadTables) -> list[Answer]:
     return tables.records("SELECT * FROM runs ORDER BY started_at, run_id")
 
 
+def is_complete(tables: ReadTables, run: str | None = None) -> bool:
+    """Whether a run (or every run) is told to its end: no event of it was one that cannot be read."""
+    return not tables.select("SELECT 1 FROM p_runs WHERE unreadable_from_seq IS NOT NULL AND run_id = coalesce(?, run_id)",
+                             (run,))
+
+
 def show(tables: ReadTables, run: str) -> Answer:
     """One run: its row, what became of its tokens, its joins, its sinks, its violations."""
     row = tables.records("SELECT * FROM runs WHERE run_id = ?", (run,))[0]

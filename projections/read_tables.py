@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ledger.errors import LedgerUnavailable
-from ledger.file_uri import file_uri
+from ledger.file_uri import as_text, file_uri
 from projections.output import Record
 
 FETCH_ROWS = 1000
@@ -34,6 +34,7 @@ class ReadTables:
         try:
             self._connection = sqlite3.connect(file_uri(path, "rw" if write else "ro"), uri=True, isolation_level=None,
                                                check_same_thread=False)
+            self._connection.text_factory = as_text
             self._connection.execute("PRAGMA synchronous = NORMAL" if write else "PRAGMA query_only = 1")
             self._columns = self._count_columns()
         except sqlite3.Error as error:

@@ -21,5 +21,7 @@ def command(run: str, url: str | None, form: str) -> int:
         run = api.find_run(ledger, run)
         with ledger.catch_up() as tables:
             found = answers.pending(tables, ledger.store, run)
-    output.rows("pending", found, form, columns=("kind", "what", "node", "waits_for", "has", "since", "since_seq"))
+            complete = answers.is_complete(tables, run)
+    output.rows("pending", found, form, complete=complete,
+                columns=("kind", "what", "node", "waits_for", "has", "since", "since_seq"))
     return 0

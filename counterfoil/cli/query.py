@@ -12,7 +12,8 @@ import click
 from counterfoil.cli import output
 from counterfoil.cli.options import debug_option, form_option, ledger_option, open_ledger
 from ledger.errors import UsageError
-from ledger.file_uri import file_uri
+from ledger.file_uri import as_text, file_uri
+from projections.answers import is_complete
 
 SECONDS_MAX = 30.0
 ROWS_MAX = 100_000
@@ -31,8 +32,10 @@ def command(sql: str, url: str | None, form: str) -> int:
     """Run one SELECT over the read tables and the log (`log.events`, `log.payloads`, `log.streams`)."""
     with open_ledger(url) as ledger, ledger.catch_up() as tables:
         columns, found, cut = ask(sql, tables.path, ledger.path)
+        complete = is_complete(tables)
     rows = [dict(zip(columns, map(_shown, row), strict=True)) for row in found]
-    output.rows("query", rows, form, complete=not cut, columns=columns, why=f"only the first {ROWS_MAX} rows are here")
+    output.rows("query", rows, form, complete=complete and not cut, columns=columns,
+                why=f"only the first {ROWS_MAX} rows are here" if cut else output.UNREADABLE)
     return 0
 
 
@@ -40,6 +43,7 @@ def ask(sql: str, read_tables: Path, log: Path, seconds: float = SECONDS_MAX) ->
     """Column names, rows, and whether rows beyond the limit were left out. Raises `UsageError` (QUERY_REFUSED)."""
     connection = sqlite3.connect(file_uri(read_tables, "ro"), uri=True, isolation_level=None)
     try:
+        connection.text_factory = as_text
         connection.execute("ATTACH ? AS log", (file_uri(log, "ro"),))
         connection.execute("PRAGMA query_only = 1")
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 2**24)

@@ -21,7 +21,8 @@ from engine.rows import FrozenRow, check_row, freeze
 
 PLUGIN_RAISED = "plugin_raised"
 BAD_OUTPUT = "bad_output"
-RETRYABLE = "retries_exhausted"
+RETRYABLE = "retryable"
+RETRIES_EXHAUSTED = "retries_exhausted"
 LIMIT_EXCEEDED = "limit_exceeded"
 
 

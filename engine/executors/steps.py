@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from engine.bound import BoundStep
-from engine.executors.calls import Called, Failure, Made
+from engine.executors.calls import RETRIES_EXHAUSTED, Called, Failure, Made
 from engine.executors.keeper import Keeper
 from engine.rows import FrozenRow
 from ledger.events import Event, StepCompleted, StepFailed, TokenExpanded, TokenFiltered
@@ -55,7 +55,7 @@ def _failed(step: BoundStep, token: Token, failure: Failure, keeper: Keeper, see
         node=token.node,
         attempt=number,
         input=token.payload,
-        code=failure.code,
+        code=RETRIES_EXHAUSTED if failure.retryable and not retry else failure.code,
         error=keeper.keep_text(failure.text),
         retry=retry,
         delay_ms=step.retry.delay_ms(seed, token.id, token.node, number) if retry else 0,

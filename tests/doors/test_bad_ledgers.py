@@ -111,12 +111,12 @@ def test_what_is_no_url_of_a_ledger_is_refused_without_its_password(url: str) ->
 
 
 def test_postgresql_is_refused_clearly_for_now() -> None:
-    """Exit 2; the password is not repeated."""
+    """Exit 2 on the command line, 3 in the pipeline file; the password is not repeated."""
     for url in ("postgresql+psycopg://me:secret@host/db", "postgresql://me:secret@host/db", "postgres://host/db"):
         error = refused(tell("run", "pipeline.yaml", ledger=url), 2, "LEDGER_UNSUPPORTED")
         assert "secret" not in error
     write({"file.yaml": PIPELINE + "ledger: {url: 'postgresql+psycopg://me:secret@host/db'}\n"})
-    assert "secret" not in refused(tell("run", "file.yaml", ledger=None), 2, "LEDGER_UNSUPPORTED")
+    assert "secret" not in refused(tell("run", "file.yaml", ledger=None), 3, "VALUE_INVALID")
     assert not Path("store.csv").exists()
 
 

@@ -33,8 +33,6 @@ POLICIES = [
     bad("VALUE_INVALID", "timeout_seconds for policy best_effort", JOIN, (POLICY, "policy: best_effort")),
     bad("VALUE_INVALID", "no timeout_seconds for policy first", JOIN, (POLICY, "policy: first\n    timeout_seconds: 1")),
     bad("VALUE_INVALID", "'require_all', 'quorum', 'best_effort' or 'first', found 'most'", (POLICY, "policy: most #!")),
-    bad("KEY_MISSING", "coalesce[0].policy", JOIN, (POLICY + "\n    ", "")),
-    bad("KEY_MISSING", "coalesce[0].merge", JOIN, (MERGE + "\n    ", "")),
     bad("VALUE_INVALID", "coalesce[0].merge", (MERGE, "merge: zip #!")),
     bad("VALUE_INVALID", "select_branch to be one of ['left', 'right'], found None", JOIN, (MERGE, "merge: select")),
     bad("VALUE_INVALID", "select_branch to be one of ['left', 'right'], found middle", JOIN,

@@ -324,7 +324,8 @@ def test_a_plugin_is_found_by_its_entry_point(packaged: None) -> None:
     run("add-vat", {"n": 10}, on_error="discard")
     assert lines("good.jsonl")[0]["gross"] == 12.0
     node = ask("query", "SELECT plugin, plugin_version FROM nodes WHERE node_id = 'own'")["rows"]
-    assert node == [{"plugin": "add-vat", "plugin_version": "1.2"}]
+    assert node[0]["plugin"] == "add-vat"
+    assert node[0]["plugin_version"].startswith("1.2+")
     graph = ask("query", "SELECT json_extract(CAST(body AS TEXT), '$.graph.nodes') AS nodes FROM log.events WHERE type = "
                 "'RunStarted'")["rows"][0]["nodes"]
     assert len(next(one for one in json.loads(graph) if one["id"] == "own")["code_hash"]) == 64

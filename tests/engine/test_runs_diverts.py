@@ -112,7 +112,7 @@ def test_retries_that_are_exhausted_fail_the_row_by_the_last_attempt(
     """E1, E2, law T10: each attempt is on record with the delay before the next; only the last one diverts."""
     ran = tried(step_file(on_error, attempts=3), [{"n": 0}], {"step": failing(error)})
     code = "retries_exhausted"
-    attempts = [f"StepFailed 0 step #{n} {code}{' retry' if n < 3 else ''}" for n in (1, 2, 3)]
+    attempts = [f"StepFailed 0 step #{n} {'retryable retry' if n < 3 else code}" for n in (1, 2, 3)]
     assert reordered(ran.told()) == reordered(leaving(on_error, code, *attempts))
     failures = ran.of(e.StepFailed)
     for failure, following in pairwise(failures):
@@ -133,7 +133,7 @@ def test_a_retry_that_succeeds_leaves_no_divert() -> None:
 
     ran = tried(step_file("errors", attempts=3), [{"n": 0}], {"step": step})
     assert reordered(ran.told()) == [
-        "RowRead 0", "StepFailed 0 step #1 retries_exhausted retry", "StepFailed 0 step #2 retries_exhausted retry",
+        "RowRead 0", "StepFailed 0 step #1 retryable retry", "StepFailed 0 step #2 retryable retry",
         "StepCompleted 0 step #3", "SinkWriteIntended out 0", "SinkWriteConfirmed out 1", "RunSealed completed",
     ]  # fmt: skip
     assert ran.outcomes == {"0": "completed"}
@@ -144,7 +144,7 @@ def test_a_final_error_after_a_retry_is_not_tried_again() -> None:
     answers: list[BaseException] = [OSError("once"), RowError("for good", "hopeless")]
     ran = tried(step_file("errors", attempts=5), [{"n": 0}], {"step": failing(lambda: answers.pop(0))})
     assert [line for line in ran.told() if "step #" in line] == [
-        "StepFailed 0 step #1 retries_exhausted retry", "StepFailed 0 step #2 hopeless",
+        "StepFailed 0 step #1 retryable retry", "StepFailed 0 step #2 hopeless",
     ]  # fmt: skip
 
 
