@@ -243,9 +243,10 @@ class RunProjector:
 
     def _late(self, state: State, event: e.BranchArrivedLate) -> None:
         token = state.ended[0]
-        self.records.state(event, token.id, event.coalesce, token.attempt, "failed", token.payload, None, 0, LATE,
+        reason = LATE if event.reason is None else Text(event.reason, None)
+        self.records.state(event, token.id, event.coalesce, token.attempt, "failed", token.payload, None, 0, reason,
                            event.group)
-        self.records.ended(state, event, reason=LATE)
+        self.records.ended(state, event, reason=reason)
 
     def _coalesced(self, state: State, event: e.TokensCoalesced) -> None:
         records, output = self.records, event.output

@@ -38,7 +38,7 @@ def arrive(state: State, token: Token, coalesce: str) -> Event | None:
         return None
     if group is not None and group.status != "open":
         return BranchArrivedLate(token=token.id, coalesce=coalesce, group=group_id, branch=frame.branch,
-                                 closed_as=group.status)
+                                 closed_as=group.status, reason=group.failure)
     return BranchArrived(token=token.id, coalesce=coalesce, group=group_id, branch=frame.branch)
 
 

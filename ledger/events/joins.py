@@ -58,13 +58,17 @@ class BranchLost(Event, tag="BranchLost", frozen=True, kw_only=True):
 
 
 class BranchArrivedLate(Event, tag="BranchArrivedLate", frozen=True, kw_only=True):
-    """A carrier came after its group closed; the token ends `failed`, reason `late_arrival`."""
+    """A carrier came after its group closed; the token ends `failed`.
+
+    After a merge it was late (`late_arrival`); after a failure it shares the group's `reason` (G9).
+    """
 
     token: str
     coalesce: str
     group: str
     branch: str
     closed_as: Literal["merged", "failed"]
+    reason: str | None = None
 
 
 class TokensCoalesced(Event, tag="TokensCoalesced", frozen=True, kw_only=True):

@@ -159,15 +159,17 @@ def loss_reason(event: BranchLost) -> str:
 
 
 def branch_arrived_late(state: State, event: BranchArrivedLate) -> None:
-    """G5: the group closed before; the token ends `failed`, reason `late_arrival`."""
+    """G5, G9: the group closed before; after a merge the token is late, after a failure it fails for the group's reason."""
     token = at_node(state, event, event.token, event.coalesce, ends_as="failed", stages=Stage.READY)
     group = state.groups.get(event.group)
     if group is None or group.status == "open":
         refuse(state, event, "C2", token=token.id, expected="a group that is closed", found=f"{event.group} is not")
     _group_ahead(state, event, token)
-    if event.closed_as != group.status:
-        refuse(state, event, "C2", token=token.id, expected=group.status, found=event.closed_as)
-    state.late_arrivals += 1
+    if (event.closed_as, event.reason) != (group.status, group.failure):
+        refuse(state, event, "C2", token=token.id, expected=f"{group.status} {group.failure or ''}".rstrip(),
+               found=f"{event.closed_as} {event.reason or ''}".rstrip())
+    if group.failure is None:
+        state.late_arrivals += 1
     end(state, token, "failed")
 
 
@@ -221,7 +223,7 @@ def coalesce_failed(state: State, event: CoalesceFailed) -> None:
     """C5, A1: each held token is `failed`; the branch ahead, if any, is lost with the group."""
     group = _close(state, event, "CoalesceFailed")
     _introduce_lists(state, event)
-    group.status = "failed"
+    group.status, group.failure = "failed", event.reason
     for token in group.arrived.values():
         end(state, token, "failed")
     owe_loss(state, group.frame.token, group.family, group.frames, "group_failed", event.coalesce, event.reason)

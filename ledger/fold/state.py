@@ -100,6 +100,7 @@ class Group:
         "arrived",
         "deadline_ms",
         "expected",
+        "failure",
         "family",
         "frame",
         "frames",
@@ -117,6 +118,7 @@ class Group:
     ) -> None:
         self.id = id_
         self.node = node
+        self.failure: str | None = None
         self.frame = frame
         self.frames = frames
         self.family = family

@@ -213,11 +213,12 @@ def arrived(token: str, group: str) -> e.BranchArrived:
     return e.BranchArrived(token=token, coalesce=group.rpartition("+")[2], group=group, branch=branch_of(token, group))
 
 
-def arrived_late(token: str, group: str, closed_as: str) -> e.BranchArrivedLate:
-    """A carrier after its group closed."""
+def arrived_late(token: str, group: str, closed: str) -> e.BranchArrivedLate:
+    """A carrier after its group closed: `merged`, or for the reason why it failed."""
+    merged = closed == "merged"
     return e.BranchArrivedLate(token=token, coalesce=group.rpartition("+")[2], group=group,
-                               branch=branch_of(token, group),
-                               closed_as="merged" if closed_as == "merged" else "failed")
+                               branch=branch_of(token, group), closed_as="merged" if merged else "failed",
+                               reason=None if merged else closed)
 
 
 def lost(token: str, group: str, cause: e.LossCause, node: str, code: str | None = None) -> e.BranchLost:

@@ -89,7 +89,7 @@ def said_twice() -> Log:
 
 
 def branch_lost() -> Log:
-    """`require_all` fails at once when a branch leaves by the error edge; the carrier that comes after is late."""
+    """`require_all` fails at once when a branch leaves by the error edge; the carrier that comes after fails with it."""
     log = arrive(fork(rule(3)), "a")
     error = log.keep("no good")
     log.say(routed("0.c", "gate_c", "go"), failed("0.c", "step_c", 2, error))
@@ -97,8 +97,8 @@ def branch_lost() -> Log:
     log.say(lost("0.c", GROUP, "error_routed", "step_c", "bad"))
     known = facts(GROUP, "require_all", "abc", at("a"), [("c", "error_routed:step_c:bad")])
     log.say(group_failed(GROUP, "branch_lost", "branch_lost:c", known))
-    come(log, "b").say(arrived_late("0.b", GROUP, "failed")).write("errors", "0.c")
-    return log.exhaust().seal(late=1, forked=1, failed=2, routed=1)
+    come(log, "b").say(arrived_late("0.b", GROUP, "branch_lost:c")).write("errors", "0.c")
+    return log.exhaust().seal(forked=1, failed=2, routed=1)
 
 
 def lost_first() -> Log:
@@ -106,8 +106,8 @@ def lost_first() -> Log:
     log = lose(fork(rule(2)), "b")
     known = facts(GROUP, "require_all", "ab", (), dropped("b"))
     log.say(group_failed(GROUP, "branch_lost", "branch_lost:b", known))
-    come(log, "a").say(arrived_late("0.a", GROUP, "failed"))
-    return log.exhaust().seal(late=1, forked=1, dropped_by_filter=1, failed=1)
+    come(log, "a").say(arrived_late("0.a", GROUP, "branch_lost:b"))
+    return log.exhaust().seal(forked=1, dropped_by_filter=1, failed=1)
 
 
 def quorum_met() -> Log:
@@ -140,8 +140,8 @@ def quorum_timed_out() -> Log:
     log = arrive(fork(rule(2, "quorum", quorum=2, timeout_ms=100)), "b").wait(130)
     known = facts(GROUP, "quorum", "ab", at("b"), wait=130)
     log.say(group_failed(GROUP, "timeout", "quorum_not_met_at_timeout", known))
-    come(log, "a").say(arrived_late("0.a", GROUP, "failed"))
-    return log.exhaust().seal(late=1, forked=1, failed=2)
+    come(log, "a").say(arrived_late("0.a", GROUP, "quorum_not_met_at_timeout"))
+    return log.exhaust().seal(forked=1, failed=2)
 
 
 def best_effort_lost() -> Log:
@@ -194,8 +194,8 @@ def flushed_at_the_end() -> Log:
     log = arrive(fork(rule(3)), "a", "c").exhaust()
     known = facts(GROUP, "require_all", "abc", at("ac"))
     log.say(group_failed(GROUP, "end_of_source", "incomplete_branches", known))
-    come(log, "b").say(arrived_late("0.b", GROUP, "failed"))
-    return log.seal(late=1, forked=1, failed=3)
+    come(log, "b").say(arrived_late("0.b", GROUP, "incomplete_branches"))
+    return log.seal(forked=1, failed=3)
 
 
 def flushed_and_merged() -> Log:

@@ -206,11 +206,12 @@ def test_the_same_arrival_twice_is_a_note_and_changes_nothing() -> None:
     ("name", "closed_as"), [("quorum_met", "merged"), ("first_came", "merged"), ("branch_lost", "failed"),
                             ("quorum_timed_out", "failed"), ("gathered_late", "merged")])
 def test_a_late_arrival_fails_and_merges_nothing(name: str, closed_as: str) -> None:
-    """G5: one merge, and one end for the late token, counted apart; it says how the group had closed."""
+    """G5, G9: one merge, and one end for the token; late only after a merge, else failed for the group's own reason."""
     log = LAWFUL[name]()
     late = said(log, e.BranchArrivedLate)[0]
     assert late.closed_as == closed_as and ends(log)[late.token] == "failed"
-    assert fold(log).late_arrivals == 1
+    assert fold(log).late_arrivals == (closed_as == "merged")
+    assert (late.reason is None) == (closed_as == "merged")
     assert len([event for event in log.said if isinstance(event, RESOLVED)]) == 1
 
 

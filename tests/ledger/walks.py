@@ -160,7 +160,7 @@ class Walk:
         if one.closed is not None:
             self.log.say(arrived_late(token, one.group, one.closed))
             self.ends[token] = "failed"
-            self.late += 1
+            self.late += one.closed == "merged"
             return
         self._open(one)
         one.arrived.append((branch, token, self.log.ms - (one.opened or 0)))
@@ -198,7 +198,7 @@ class Walk:
         else:
             self.log.say(group_failed(one.group, trigger, decision.reason, known))
             self.ends |= dict.fromkeys(held, "failed")
-            one.closed = "failed"
+            one.closed = decision.reason
 
 
 @st.composite

@@ -122,7 +122,7 @@ def test_held_tokens_of_a_failed_group_fail_with_its_reason() -> None:
     log = lawful_groups.flushed_at_the_end()
     assert states(log, STATE, "node_id = 'join'") == [
         ("0.a", "join", 1, "failed", "incomplete_branches"), ("0.c", "join", 1, "failed", "incomplete_branches"),
-        ("0.b", "join", 1, "failed", "late_arrival")]
+        ("0.b", "join", 1, "failed", "incomplete_branches")]
 
 
 def test_a_late_arrival_has_a_state_of_its_own_at_the_closed_group() -> None:

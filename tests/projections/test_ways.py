@@ -43,7 +43,7 @@ def routing(log: Log, columns: str) -> list[tuple[object, ...]]:
         ("gate_chose", ("1", "routed", "side", None)),
         ("abandoned", ("0", "failed", None, "abandoned: the customer left")),
         ("branch_lost", ("0.a", "failed", None, "branch_lost:c")),
-        ("branch_lost", ("0.b", "failed", None, "late_arrival")),
+        ("branch_lost", ("0.b", "failed", None, "branch_lost:c")),
         ("branch_lost", ("0.c", "routed", "errors", "bad: no good")),
         ("quorum_impossible", ("0.a", "failed", None, "quorum_impossible:need=2,max_possible=1")),
         ("quorum_timed_out", ("0.b", "failed", None, "quorum_not_met_at_timeout")),
