@@ -17,5 +17,5 @@ UNDECODABLE = "Could not decode to UTF-8"
 
 
 def as_text(data: bytes) -> str:
-    """Text as it is stored; bytes that are no UTF-8 stay, escaped, as lone surrogates."""
-    return data.decode("utf-8", "surrogateescape")
+    """Text as it is stored; bytes that are no UTF-8 are shown escaped, so that they can be told of anywhere."""
+    return data.decode("utf-8", "backslashreplace")

@@ -104,3 +104,22 @@ def test_the_sinks_files_are_read_again_only_when_asked() -> None:
     assert {one["law"] for one in findings} == {"R4"}
     Path("good.jsonl").unlink()
     assert tell("verify", "two", "--world", "--ledger", URL).code == 5
+
+
+@pytest.mark.parametrize("column", ["type", "token"])
+def test_text_that_is_no_text_is_a_finding_of_its_run_and_hides_no_other(column: str) -> None:
+    """F6: one edited column is told at its place; the other run is still answered for."""
+    edit(LEDGER, f"UPDATE events SET {column} = CAST(x'fffe' AS TEXT) WHERE stream = 2 AND seq = 5")
+    assert broken("verify", "one")["integrity"]["ok"] is False
+    assert ask("verify", "two")["ok"] is True
+    assert [run["run_id"] for run in ask("runs")["rows"]] == ["one", "two"]
+
+
+def test_answers_about_a_run_that_cannot_be_read_to_its_end_say_so() -> None:
+    """F3: what is not told is said to be missing."""
+    for path in Path().glob(f"{LEDGER}.read.*"):
+        path.unlink()
+    edit(LEDGER, "UPDATE events SET body = x'7b' WHERE stream = 2 AND seq = 40")
+    assert ask("pending", "one")["complete"] is False
+    assert ask("query", "SELECT count(*) AS n FROM tokens")["complete"] is False
+    assert ask("pending", "two")["complete"] is True

@@ -139,6 +139,23 @@ def test_a_sink_that_gives_nonsense_interrupts_the_run_and_its_tokens_wait(resul
     assert len(ran.of(e.SinkWriteFailed)) == 1
 
 
+class Lost(ListSink):
+    """A sink that does not know where it is."""
+
+    def offset(self) -> int | None:
+        """Fail."""
+        raise OSError(5, "gone")
+
+
+def test_a_sink_that_does_not_know_its_offset_interrupts_the_run() -> None:
+    """F3: its tokens wait, and the fault has its name."""
+    made = trial(Sketch("out").sink("out").text(), [{"n": 0}])
+    made.bound.sinks["out"] = Lost("out")  # type: ignore[index]
+    with pytest.raises(RunIncomplete) as fault:
+        made.start()
+    assert (fault.value.code, made.left().verdict.status) == ("SINK_FAILED", "interrupted")
+
+
 def test_a_refusal_may_have_any_code_and_text() -> None:
     """R3, law R3: a code that is none is told as such, and the row is diverted."""
     made = trial(Sketch("out").sink("out").text(), [{"n": 0}, {"n": 1}])
