@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from engine import pipeline_yaml
 from engine.problems import PipelineRefused, Problem, hushed, nearest
-from engine.settings import PipelineSettings
+from engine.settings import PipelineSettings, is_kept_here
 from engine.substitution import Substituted, substitute
 from ledger.ids import is_name
 
@@ -219,7 +219,7 @@ def _notices(settings: PipelineSettings, where: Callable[[Path], str]) -> tuple[
     """One notice for each of the predecessor's keys; what would change protection or delivery is refused."""
     landscape = settings.landscape
     url = landscape.get("url") if isinstance(landscape, dict) else landscape
-    if landscape is not None and (not isinstance(landscape, dict) or not (url is None or _is_kept_here(url))):
+    if landscape is not None and (not isinstance(landscape, dict) or not (url is None or is_kept_here(url))):
         raise PipelineRefused([Problem(
             "VALUE_INVALID", "landscape.url: expected sqlite:///FILE, for it names the ledger, found "
             f"{_shown(url)}", where(("landscape", "url")), "name a file, or remove landscape")])
@@ -237,7 +237,3 @@ def _notices(settings: PipelineSettings, where: Callable[[Path], str]) -> tuple[
     idle += [("concurrency", "max_workers")] if settings.concurrency.max_workers > 1 else []
     return (*replaced, *(f"{where(key)}: {dotted(key)} has no effect yet: steps run one after the other, without a "
                          "deadline" for key in idle))
-
-
-def _is_kept_here(url: object) -> bool:
-    return isinstance(url, str) and url.startswith("sqlite:///") and len(url) > len("sqlite:///")

@@ -215,6 +215,11 @@ class SinkSettings(Section):
     options: Options = {}
 
 
+def is_kept_here(url: object) -> bool:
+    """Whether this version can keep a ledger at that URL: in a SQLite file."""
+    return isinstance(url, str) and url.startswith("sqlite:///") and len(url) > len("sqlite:///")
+
+
 class LedgerSettings(Section):
     """Where the record is kept."""
 
@@ -223,7 +228,7 @@ class LedgerSettings(Section):
     @field_validator("url")
     @classmethod
     def _kept_here(cls, url: str) -> str:
-        if not url.startswith("sqlite:///") or len(url) == len("sqlite:///"):
+        if not is_kept_here(url):
             raise ValueError("expected sqlite:///FILE: this version keeps its ledger on SQLite only")
         return url
 

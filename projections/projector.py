@@ -14,6 +14,7 @@ from typing import Any
 
 from ledger import events as e
 from ledger import ids
+from ledger.coalesce import LATE_ARRIVAL
 from ledger.codec import VERSIONS
 from ledger.fold.state import Group, State, Token
 from ledger.laws import Finding
@@ -27,7 +28,7 @@ VERSION = 1
 FINGERPRINT = sha256("\n".join([str(VERSION), str(sorted(VERSIONS.items())), *statements()]).encode()).hexdigest()[:16]
 """Of what is made, and of the events that can be read: a run that an unknown one stopped is read again when it is known."""
 
-LATE = Text("late_arrival", None)
+LATE = Text(LATE_ARRIVAL, None)
 
 
 class RunProjector:
