@@ -18,6 +18,7 @@ batch that made it.
 from __future__ import annotations
 
 import re
+from hashlib import sha256
 
 NAME_PATTERN = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
 RUN_ID_PATTERN = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -72,6 +73,11 @@ def batch_id(aggregation: str, number: int) -> str:
 def batch_output(aggregation: str, number: int, ordinal: int) -> str:
     """The `ordinal`-th (0-based) output of a batch."""
     return f"{aggregation}@{number}:{ordinal}"
+
+
+def effect_key(ledger: str, run: str, token: str, node: str) -> str:
+    """The idempotency key of an effect: 32 hex digits, the same over all attempts and resumes of a token at a node."""
+    return sha256(f"{ledger}/{run}/{token}/{node}".encode()).hexdigest()[:32]
 
 
 def family(token: str) -> int | str | None:

@@ -158,13 +158,17 @@ class Mass:
             return
         rejected = {reject.ordinal for reject in event.rejected}
         accepted = [n for n in range(len(members)) if n not in rejected]
-        named = [accepted if output.parents == "all" else list(output.parents) for output in event.outputs or ()]
-        shares = {n: sum(n in parents for parents in named) for n in accepted}
-        weights = {n: self._take(members[n]) for n in accepted}
-        for ordinal, parents in enumerate(named):
-            weight = sum((weights.get(n, Fraction(0)) / shares[n] for n in parents if n in shares), Fraction(0))
+        outputs = event.outputs or ()
+        of_all = sum(output.parents == "all" for output in outputs)
+        named = Counter(n for output in outputs if output.parents != "all" for n in output.parents)
+        shares = {n: of_all + named[n] for n in accepted}
+        portions = {n: self._take(members[n]) / max(1, shares[n]) for n in accepted}
+        whole = sum(portions.values(), Fraction(0))
+        for ordinal, output in enumerate(outputs):
+            weight = whole if output.parents == "all" else sum(
+                (portions.get(n, Fraction(0)) for n in output.parents), Fraction(0))
             self._give(ids.batch_output(event.aggregation, event.batch, ordinal), weight)
-        self.leaves += sum((weights[n] for n in accepted if not shares[n]), Fraction(0))
+        self.leaves += sum((portions[n] for n in accepted if not shares[n]), Fraction(0))
 
     def _intended(self, event: e.SinkWriteIntended) -> None:
         self._writes[event.write] = event.tokens

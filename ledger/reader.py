@@ -23,6 +23,7 @@ from ledger.events import (
     Event,
     GroupFacts,
     Output,
+    RejectedMember,
     RunStarted,
     TokenExpanded,
     TokensCoalesced,
@@ -86,14 +87,19 @@ def resolved(store: Store, event: Event) -> Event:
         return replace(event, graph=_listed(store, event, event.graph_list, Graph))
     if isinstance(event, TokenExpanded) and event.outputs is None:
         return replace(event, outputs=_listed(store, event, event.outputs_list, tuple[Output, ...]))
-    if isinstance(event, BatchFlushed) and event.outputs is None:
-        return replace(event, outputs=_listed(store, event, event.outputs_list, tuple[BatchOutput, ...]))
+    if isinstance(event, BatchFlushed):
+        if event.outputs is None:
+            event = replace(event, outputs=_listed(store, event, event.outputs_list, tuple[BatchOutput, ...]))
+        if event.rejected_list is not None:
+            found = _listed(store, event, event.rejected_list, tuple[RejectedMember, ...])
+            event = replace(event, rejected=found)
+        return event
     if isinstance(event, (TokensCoalesced, CoalesceFailed)):
         if event.facts is None:
             event = replace(event, facts=_listed(store, event, event.facts_list, GroupFacts))
         if event.collisions_list is not None:
-            found = _listed(store, event, event.collisions_list, dict[str, tuple[str, ...]])
-            event = replace(event, collisions=found)
+            collisions = _listed(store, event, event.collisions_list, dict[str, tuple[str, ...]])
+            event = replace(event, collisions=collisions)
     return event
 
 

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from ledger import ids
+from ledger import ids, reader
 from ledger.codec import VERSION_OF
+from ledger.errors import LedgerUnavailable
 from ledger.events import Event, LedgerCreated
 from ledger.store import Part, Store
 from ledger.writer import Writer
@@ -21,6 +22,15 @@ from ledger.writer import Writer
 def create(store: Store, ledger_id: str, at: int) -> None:
     """Write the first entry of a new ledger."""
     store.append([entries(store, [LedgerCreated(ledger=ledger_id)], at)])
+
+
+def ledger_id(store: Store) -> str:
+    """The random id that the ledger got when it was made."""
+    for _, event in reader.events(store, ids.LEDGER_STREAM, until=1):
+        if isinstance(event, LedgerCreated):
+            return event.ledger
+    raise LedgerUnavailable("LEDGER_FOREIGN", "expected a ledger that says its id, found none", where="ledger",
+                            next_step="name a ledger that this program made")
 
 
 def entries(store: Store, said: Sequence[Event], at: int) -> Part:

@@ -205,7 +205,7 @@ def as_bytes(value: object) -> bytes:
 
 def _permanent(event: Event) -> frozenset[int]:
     """The payloads that an event introduces for good: settings and lists."""
-    fields = ("settings", "graph_list", "facts_list", "outputs_list", "collisions_list")
+    fields = ("settings", "graph_list", "facts_list", "outputs_list", "collisions_list", "rejected_list")
     found = (getattr(event, field, None) for field in fields)
     return frozenset(commitment.n for commitment in found if isinstance(commitment, Commitment))
 

@@ -34,7 +34,10 @@ class BatchOutput(Struct, frozen=True, gc=False, array_like=True, forbid_unknown
 
 
 class BatchFlushed(Event, tag="BatchFlushed", frozen=True, kw_only=True):
-    """A batch was computed: accepted members are consumed (or go on, in passthrough mode), outputs exist."""
+    """A batch was computed: accepted members are consumed (or go on, in passthrough mode), outputs exist.
+
+    Lists that are too long for a body are in `rejected_list` (then `rejected` is empty) and `outputs_list`.
+    """
 
     aggregation: str
     batch: int
@@ -44,6 +47,7 @@ class BatchFlushed(Event, tag="BatchFlushed", frozen=True, kw_only=True):
     rejected: tuple[RejectedMember, ...]
     outputs: tuple[BatchOutput, ...] | None
     outputs_list: Commitment | None = None
+    rejected_list: Commitment | None = None
     duration_us: int
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import NoReturn
 
 from ledger import ids
-from ledger.events import BatchFailed, BatchFlushed, BatchOutput, Commitment, TokenBuffered
-from ledger.fold.moves import at_node, born, end, introduce, move, refuse
+from ledger.batch import due
+from ledger.events import BatchFailed, BatchFlushed, BatchOutput, BatchTrigger, Commitment, TokenBuffered
+from ledger.fold.moves import at_node, born, end, introduce, move, owe_loss, refuse
 from ledger.fold.state import Batch, Family, OwedDivert, Stage, State, Token
 from ledger.graph import DISCARD, BatchRule
 
@@ -18,12 +19,20 @@ def token_buffered(state: State, event: TokenBuffered) -> None:
     if batch is None:
         batch = _open(state, event, token)
     rule = rule_of(batch)
-    full = rule.count is not None and len(batch.members) >= rule.count
+    full = batch.trigger is not None
     if full or event.batch != batch.number or event.ordinal != len(batch.members):
         refuse(state, event, "C7", token=token.id, expected=f"member {len(batch.members)} of batch {batch.number}",
-               found=f"member {event.ordinal} of batch {event.batch}" + (", which is full" if full else ""))
+               found=f"member {event.ordinal} of batch {event.batch}" + (", which is due" if full else ""))
     token.stage = Stage.BUFFERED
     batch.members.append(token)
+    condition = state.plan.conditions.get(event.aggregation)
+    trigger = due(rule, condition, len(batch.members), event.active_ms - batch.opened_ms)
+    if trigger is not None:
+        _is_due(batch, trigger)
+
+
+def _is_due(batch: Batch, trigger: BatchTrigger) -> None:
+    batch.trigger, batch.status = trigger, "due"
 
 
 def _open(state: State, event: TokenBuffered, token: Token) -> Batch:
@@ -61,8 +70,9 @@ def batch_flushed(state: State, event: BatchFlushed) -> None:
         _pass_through(state, event, batch, accepted, outputs)
     else:
         _transform(state, event, batch, accepted, outputs)
-    if event.outputs_list is not None:
-        introduce(state, event, event.outputs_list)
+    for commitment in (event.outputs_list, event.rejected_list):
+        if commitment is not None:
+            introduce(state, event, commitment)
 
 
 def _pass_through(
@@ -79,13 +89,19 @@ def _pass_through(
 def _transform(
     state: State, event: BatchFlushed, batch: Batch, accepted: list[int], outputs: tuple[BatchOutput, ...]
 ) -> None:
+    known = frozenset(accepted)
     named: set[int] = set()
     for output in outputs:
-        parents = set(accepted) if output.parents == "all" else set(output.parents)
-        once = output.parents == "all" or len(parents) == len(output.parents)
-        if not once or not parents or not parents <= set(accepted):
-            _bad_parents(state, event, f"parents among the accepted {accepted}, each named once")
-        named |= parents
+        if output.parents == "all":
+            parents = known
+        else:
+            parents = frozenset(output.parents)
+            if len(parents) < len(output.parents) or not parents <= known:
+                _bad_parents(state, event, "parents among the accepted, each named once")
+        if not parents:
+            _bad_parents(state, event, "a parent of each output")
+        if len(named) < len(known):
+            named |= parents
     if outputs:
         key = ids.batch_id(batch.node.id, batch.number)
         family = state.families[key] = Family(key)
@@ -95,7 +111,9 @@ def _transform(
             born(state, family, ids.batch_output(batch.node.id, batch.number, ordinal), (), payload,
                  state.plan.next_of[batch.node.id])
     for ordinal in accepted:
-        end(state, batch.members[ordinal], "consumed_in_batch" if ordinal in named else "dropped_by_filter")
+        token = batch.members[ordinal]
+        end(state, token, "consumed_in_batch" if ordinal in named else "dropped_by_filter")
+        owe_loss(state, token.id, token.family, token.frames, "batch_empty", batch.node.id, None, in_turn=True)
 
 
 def _payload(state: State, event: BatchFlushed, output: BatchOutput, carried: set[int]) -> int:
@@ -121,7 +139,7 @@ def batch_failed(state: State, event: BatchFailed) -> None:
         if batch.attempt >= batch.node.attempts_max:
             refuse(state, event, "T10", expected=f"at most {batch.node.attempts_max} attempts", found="a retry")
         batch.attempt += 1
-        batch.status = "retrying"
+        _is_due(batch, event.trigger)
         return
     batch = _close(state, event)
     reason = introduce(state, event, event.error) if event.error is not None else None
@@ -156,14 +174,16 @@ def _check(state: State, event: BatchFlushed | BatchFailed, batch: Batch) -> Non
 
 
 def _trigger_is_true(state: State, event: BatchFlushed | BatchFailed, batch: Batch) -> bool:
-    rule = rule_of(batch)
+    if batch.trigger is not None:
+        return event.trigger == batch.trigger
     match event.trigger:
         case "count":
-            return len(batch.members) == rule.count
+            return False
         case "timeout":
             return batch.deadline_ms is not None and event.active_ms >= batch.deadline_ms
         case "condition":
-            return rule.condition is not None
+            condition = state.plan.conditions.get(event.aggregation)
+            return condition is not None and condition(len(batch.members), event.active_ms - batch.opened_ms)
         case "end_of_source":
             return state.exhausted
         case "abandoned":

@@ -177,11 +177,7 @@ def _owe_resolution(state: State, group: Group, cause: Cause) -> None:
     resolution = resolve(rule_of(group), group.expected, group.arrived, group.lost, cause)
     if resolution is None:
         return
-    for place, owed in enumerate(state.owed):
-        if isinstance(owed, OwedResolution) and owed.group is group:
-            state.owed[place] = OwedResolution(group, resolution)
-            return
-    state.owed.append(OwedResolution(group, resolution))
+    state.owed.appendleft(OwedResolution(group, resolution))
 
 
 def _forget_losses(state: State, group: Group) -> None:

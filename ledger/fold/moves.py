@@ -124,9 +124,13 @@ def move(token: Token, node: str, via: Via = "normal") -> None:
 
 
 def owe_loss(
-    state: State, token: str, family: Family, frames: tuple[Frame, ...], cause: LossCause, node: str, code: str | None
+    state: State, token: str, family: Family, frames: tuple[Frame, ...], cause: LossCause, node: str, code: str | None,
+    *, in_turn: bool = False,
 ) -> None:
-    """Owe the group ahead a loss, if one is ahead that still waits for this branch (G2: a closed one never reopens)."""
+    """Owe the group ahead a loss, if one is ahead that still waits for this branch (G2: a closed one never reopens).
+
+    E9: it is told next, before whatever else is owed; `in_turn` where one event loses several.
+    """
     if not frames or frames[-1].join is None:
         return
     frame = frames[-1]
@@ -135,7 +139,11 @@ def owe_loss(
         group.status != "open" or frame.branch in group.lost or frame.branch in group.arrived
     ):
         return
-    state.owed.append(OwedLoss(token, family, frames, cause, node, code))
+    loss = OwedLoss(token, family, frames, cause, node, code)
+    if in_turn:
+        state.owed.append(loss)
+    else:
+        state.owed.appendleft(loss)
 
 
 def evict(state: State) -> None:

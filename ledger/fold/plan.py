@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ledger.batch import condition_of
 from ledger.graph import CONTINUE, Edge, Graph, Node
 
 
 class Plan:
-    """Look-ups over one graph. `reach[node]` are the coalesces at or downstream of a node by any edge."""
+    """Look-ups over one graph. `reach[node]` are the coalesces at or downstream of a node by any edge.
+
+    Raises `ledger.expressions.ExpressionInvalid` for a batch condition that is none.
+    """
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
@@ -18,6 +22,8 @@ class Plan:
         self.sinks = {node.id: node for node in graph.nodes if node.kind == "sink"}
         self.coalesces = {node.id: node for node in graph.nodes if node.kind == "coalesce"}
         self.aggregations = {node.id: node for node in graph.nodes if node.kind == "aggregation"}
+        self.conditions = {node.id: condition_of(node.batch.condition) for node in graph.nodes
+                           if node.batch and node.batch.condition is not None}
         self.edges = {(edge.from_node, edge.label): edge for edge in graph.edges}
         self.next_of = {edge.from_node: edge.to_node for edge in graph.edges if edge.label == CONTINUE}
         self.joins = _joins(graph.nodes)

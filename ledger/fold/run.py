@@ -13,6 +13,7 @@ from ledger.events import (
     SourceFailed,
     TokensAbandoned,
 )
+from ledger.expressions import ExpressionInvalid
 from ledger.fold.moves import at_node, born, end, introduce, owe_loss, refuse
 from ledger.fold.plan import Plan
 from ledger.fold.state import Family, OwedDivert, Stage, State
@@ -30,7 +31,10 @@ def run_started(state: State, event: RunStarted) -> None:
         refuse(state, event, "L4", expected="a graph, in the body or resolved from its list", found="none")
     if event.run != state.run:
         refuse(state, event, "L4", expected=f"run {state.run}", found=f"run {event.run}")
-    state.plan = Plan(event.graph)
+    try:
+        state.plan = Plan(event.graph)
+    except ExpressionInvalid as invalid:
+        refuse(state, event, "L4", expected="a graph whose conditions can be read", found=str(invalid))
     state.jitter_seed = event.jitter_seed
     state.status = "running"
 
@@ -108,7 +112,7 @@ def tokens_abandoned(state: State, event: TokensAbandoned) -> None:
         known = state.tokens.get(token_id)
         token = at_node(state, event, token_id, known.node if known else "", ends_as="failed", stages=Stage.STARTED)
         end(state, token, "failed")
-        owe_loss(state, token.id, token.family, token.frames, "abandoned", token.node, event.code)
+        owe_loss(state, token.id, token.family, token.frames, "abandoned", token.node, event.code, in_turn=True)
 
 
 def run_sealed(state: State, event: RunSealed) -> None:

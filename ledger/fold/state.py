@@ -20,7 +20,7 @@ from typing import Literal, NamedTuple
 from msgspec import Struct
 
 from ledger.coalesce import Resolution
-from ledger.events import Arrival, DivertKind, LossCause, OutcomeName
+from ledger.events import Arrival, BatchTrigger, DivertKind, LossCause, OutcomeName
 from ledger.fold.intervals import Intervals
 from ledger.fold.plan import Plan
 from ledger.graph import Graph, Node
@@ -134,9 +134,9 @@ class Group:
 
 
 class Batch:
-    """The open batch of one aggregation."""
+    """The open batch of one aggregation. Once its `trigger` is known it is due: no member joins, and its timer is void."""
 
-    __slots__ = ("attempt", "deadline_ms", "members", "node", "number", "opened_ms", "opened_seq", "status")
+    __slots__ = ("attempt", "deadline_ms", "members", "node", "number", "opened_ms", "opened_seq", "status", "trigger")
 
     def __init__(self, node: Node, number: int, opened_ms: int, opened_seq: int) -> None:
         self.node = node
@@ -147,7 +147,8 @@ class Batch:
         self.attempt = 1
         timeout_ms = node.batch.timeout_ms if node.batch else None
         self.deadline_ms = None if timeout_ms is None else opened_ms + timeout_ms
-        self.status: Literal["open", "retrying", "closed"] = "open"
+        self.trigger: BatchTrigger | None = None
+        self.status: Literal["open", "due", "closed"] = "open"
 
 
 class Write(NamedTuple):

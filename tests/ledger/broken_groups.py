@@ -1,4 +1,4 @@
-"""Broken logs, one per way to break a law of groups (C1 to C6) and of batches (C7)."""
+"""Broken logs, one per way to break a law of groups (C1 to C6)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from ledger import events as e
-from ledger.graph import DISCARD, SOURCE, BatchRule, CollisionPolicy
+from ledger.graph import DISCARD, SOURCE, CollisionPolicy
 from ledger.store import Payload, Store
 from tests.kit import graphs, tamper
 from tests.kit.graphs import Draft, rule
@@ -16,15 +16,12 @@ from tests.kit.log import (
     Log,
     arrived,
     arrived_late,
-    batch_failed,
     begun,
-    buffered,
     diverted,
     expanded,
     facts,
     failed,
     filtered,
-    flushed,
     forked,
     group_failed,
     lost,
@@ -315,86 +312,3 @@ MERGED_DATA = [
     Case("a list in the order of arrival", "C6", "0+gather", listed_out_of_order),
 ]
 GROUP_CASES = [*ONE_MERGE, *ONE_RESOLUTION, *BRANCHES, *POLICIES, *FAILURES, *MERGED_DATA]
-
-
-ALL = e.BatchOutput(2, "all")
-
-
-def batch(rule: BatchRule, rows: int = 2, on_error: str = "errors") -> Log:
-    """Rows (payloads from 2 on) are buffered as members of batch 1."""
-    log = Log(graphs.batched(rule, on_error=on_error))
-    for row in range(rows):
-        log.row()
-        log.say(buffered(str(row), row))
-    return log
-
-
-def pair(*outputs: e.BatchOutput, rejected: Sequence[e.RejectedMember] = ()) -> Log:
-    """A whole batch of two is flushed with these outputs."""
-    return batch(BatchRule(count=2)).say(flushed(2, "count", *outputs, rejected=rejected))
-
-
-def passing(*outputs: e.BatchOutput) -> Log:
-    """A whole batch of two is passed through with these outputs."""
-    return batch(BatchRule(count=2, output_mode="passthrough")).say(flushed(2, "count", *outputs))
-
-
-def member(ordinal: int, number: int) -> Log:
-    """A second member, by these numbers."""
-    log = batch(BatchRule(count=3), 1)
-    log.row()
-    return log.say(buffered("1", ordinal, number))
-
-
-def third_of_two() -> Log:
-    """One member more than a batch holds."""
-    log = batch(BatchRule(count=2))
-    log.row()
-    return log.say(buffered("2", 2))
-
-
-NO = e.RejectedMember(0, "no", None)
-MEMBERS = [
-    Case("a place left out", "C7", "1", lambda: member(2, 1)),
-    Case("a place taken already", "C7", "1", lambda: member(0, 1)),
-    Case("another batch", "C7", "1", lambda: member(1, 2)),
-    Case("more than the batch holds", "C7", "2", third_of_two),
-    Case("a step on a buffered token", "C7", "0", lambda: batch(BatchRule(count=2), 1).say(begun("0", "totals", 2))),
-    Case("a buffered token buffered again", "C7", "0", lambda: batch(BatchRule(count=2), 1).say(buffered("0", 1))),
-    Case("an open batch at the seal", "C7", None, lambda: batch(BatchRule(count=2), 1).exhaust().seal(tokens=1)),
-]
-FLUSHES = [
-    Case("another number of members", "C7", None, lambda: batch(BatchRule(count=2)).say(flushed(1, "count", ALL))),
-    Case("a flush of another batch", "C7", None, lambda: batch(BatchRule(count=2)).say(flushed(2, "count", ALL, batch=2))),
-    Case("a flush as another attempt", "C7", None,
-         lambda: batch(BatchRule(count=2)).say(flushed(2, "count", ALL, attempt=2))),
-    Case("a flush of no batch", "C7", None, lambda: batch(BatchRule(count=2), 0).say(flushed(0, "count"))),
-    Case("a batch flushed twice", "C7", None, lambda: pair(ALL).say(flushed(2, "count", ALL))),
-    Case("a count that is not reached", "C7", None, lambda: batch(BatchRule(count=3)).say(flushed(2, "count", ALL))),
-    Case("a timeout that has not passed", "C7", None,
-         lambda: batch(BatchRule(timeout_ms=10)).wait(9).say(flushed(2, "timeout", ALL))),
-    Case("a timeout where there is none", "C7", None,
-         lambda: batch(BatchRule(count=3)).wait(9).say(flushed(2, "timeout", ALL))),
-    Case("a condition where there is none", "C7", None, lambda: batch(BatchRule(count=3)).say(flushed(2, "condition", ALL))),
-    Case("the end before the end of the source", "C7", None,
-         lambda: batch(BatchRule(count=3)).say(flushed(2, "end_of_source", ALL))),
-    Case("a failure for another trigger", "C7", None,
-         lambda: batch(BatchRule(count=3)).say(batch_failed(2, "count", None))),
-    Case("a failure of another attempt", "C7", None,
-         lambda: batch(BatchRule(count=2)).say(batch_failed(2, "count", None, attempt=2, retry=True))),
-]
-PARENTS = [
-    Case("an output of no parent", "C7", None, lambda: pair(e.BatchOutput(2, ()))),
-    Case("an output of a parent beyond the batch", "C7", None, lambda: pair(e.BatchOutput(2, (0, 2)))),
-    Case("an output of a parent twice", "C7", None, lambda: pair(e.BatchOutput(2, (0, 0)))),
-    Case("a rejected parent", "C7", None, lambda: pair(e.BatchOutput(3, (0, 1)), rejected=[NO])),
-    Case("a rejected member beyond the batch", "C7", None,
-         lambda: pair(ALL, rejected=[e.RejectedMember(2, "no", None)])),
-    Case("an output of all where all were rejected", "C7", None,
-         lambda: pair(ALL, rejected=[NO, e.RejectedMember(1, "no", None)])),
-    Case("passing through fewer than accepted", "C7", None, lambda: passing(e.BatchOutput(2, (0,)))),
-    Case("passing through in another order", "C7", None,
-         lambda: passing(e.BatchOutput(3, (1,)), e.BatchOutput(2, (0,)))),
-    Case("passing through as one", "C7", None, lambda: passing(ALL, e.BatchOutput(3, (1,)))),
-]
-BATCH_CASES = [*MEMBERS, *FLUSHES, *PARENTS]

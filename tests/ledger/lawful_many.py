@@ -128,11 +128,11 @@ def batch_passed_through() -> Log:
 
 def batch_timed_out() -> Log:
     """A batch is flushed when its timeout has passed, one more by its condition, and one fails for good."""
-    log = Log(graphs.batched(BatchRule(timeout_ms=100, condition="last")))
+    log = Log(graphs.batched(BatchRule(timeout_ms=100, condition="batch_age_seconds >= 0.05")))
     log.row()
     log.say(buffered("0", 0)).wait(100).say(flushed(1, "timeout", e.BatchOutput(log.keep({"sum": 0}), "all")))
     log.row()
-    log.say(buffered("1", 0, 2), flushed(1, "condition", batch=2))
+    log.say(buffered("1", 0, 2)).wait(50).say(flushed(1, "condition", batch=2))
     log.row()
     log.say(buffered("2", 0, 3)).exhaust()
     log.say(batch_failed(1, "end_of_source", log.keep("no"), batch=3, retry=True))

@@ -14,12 +14,14 @@ from ledger.laws import LAWS, LawBroken
 from ledger.replay import replay
 from tests.kit.log import Log
 from tests.ledger.broken import Case
-from tests.ledger.broken_groups import BATCH_CASES, GROUP_CASES
+from tests.ledger.broken_batches import BATCH_CASES
+from tests.ledger.broken_gathers import GATHER_CASES
+from tests.ledger.broken_groups import GROUP_CASES
 from tests.ledger.broken_log import LOG_CASES
 from tests.ledger.broken_routes import ROUTE_CASES
 from tests.ledger.broken_tokens import TOKEN_CASES
 
-CASES = [*LOG_CASES, *TOKEN_CASES, *GROUP_CASES, *BATCH_CASES, *ROUTE_CASES]
+CASES = [*LOG_CASES, *TOKEN_CASES, *GROUP_CASES, *GATHER_CASES, *BATCH_CASES, *ROUTE_CASES]
 DEEP = ("T7", "C6")
 """Laws that only a deep replay can see: what a fold accepts event by event."""
 
@@ -58,6 +60,12 @@ def test_a_broken_law_of_tokens_is_named_with_its_place(case: Case) -> None:
 @pytest.mark.parametrize("case", GROUP_CASES, ids=names(GROUP_CASES))
 def test_a_broken_law_of_groups_is_named_with_its_place(case: Case) -> None:
     """F3, C2, G4, G5, law C1, law C2, law C3, law C4, law C5, law C6: event and group are named."""
+    check(case)
+
+
+@pytest.mark.parametrize("case", GATHER_CASES, ids=names(GATHER_CASES))
+def test_a_broken_law_of_gathers_is_named_with_its_place(case: Case) -> None:
+    """F3, C1, C2, law C1, law C2, law C3, law C4, law C5, law C6, law T5, law T6, law T7, law T8, law T9: each named."""
     check(case)
 
 
