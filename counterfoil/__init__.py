@@ -7,19 +7,25 @@ from __future__ import annotations
 
 from counterfoil.api import Verified, explain, rebuild, replay, run, verify
 from counterfoil.ledgers import Ledger
-from engine.plugin_api import RetryableError, RowError, effect, transform
+from engine.attempts import Attempt
+from engine.plugin_api import BatchResult, Derived, Rejected, RetryableError, RowError, aggregation, effect, transform
 from engine.run import Receipt
 from ledger.errors import CounterfoilError
 from ledger.replay import Verdict
 
 __all__ = [
+    "Attempt",
+    "BatchResult",
     "CounterfoilError",
+    "Derived",
     "Ledger",
     "Receipt",
+    "Rejected",
     "RetryableError",
     "RowError",
     "Verdict",
     "Verified",
+    "aggregation",
     "effect",
     "explain",
     "rebuild",

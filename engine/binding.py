@@ -14,19 +14,20 @@ from typing import Any
 
 from engine import graph as graphs
 from engine import pipeline_file
-from engine.bound import BoundGate, BoundPipeline, BoundStep, RetryPolicy
+from engine.bound import BoundAggregation, BoundGate, BoundPipeline, BoundStep, RetryPolicy, Transform
 from engine.checked_source import CheckedSource
-from engine.expressions import compile_expression
 from engine.fingerprints import fingerprints
+from engine.masking import Masking
 from engine.plugin_api import Source
-from engine.plugins import BUILT_IN_ORIGIN, Catalog, OptionsInvalid, bind
+from engine.plugins import BUILT_IN_ORIGIN, Catalog, OptionsInvalid, Plugin, bind
 from engine.ports import Ports
 from engine.problems import PipelineRefused, hushed
 from engine.redaction import RedactedSource
 from engine.run import Opening
 from engine.wiring import sections
 from ledger.errors import RunIncomplete, UsageError
-from ledger.graph import SOURCE
+from ledger.expressions import compile_expression
+from ledger.graph import SOURCE, Node
 from ledger.ids import is_run_id
 
 
@@ -36,6 +37,11 @@ class Prepared:
 
     file: pipeline_file.PipelineFile
     pipeline: graphs.Pipeline
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What the file says that has no effect, one line each."""
+        return (*self.file.notices, *self.pipeline.notices)
 
 
 def prepare(path: str, ports: Ports, *, strict: bool = False) -> Prepared:
@@ -63,14 +69,19 @@ def bound(prepared: Prepared) -> BoundPipeline:
     return BoundPipeline(
         source=source,
         key_field=settings.source.key,
-        steps={one.name: BoundStep(nodes[one.name], made[one.name], retry) for one in settings.transforms},
+        steps={one.name: _step(nodes[one.name], made[one.name], retry, pipeline.plugins[one.name])
+               for one in settings.transforms},
         gates={one.name: BoundGate(nodes[one.name], compile_expression(one.condition), dict(one.routes))
                for one in settings.gates},
         sinks={name: made[name] for name in settings.sinks},
+        aggregations={one.name: BoundAggregation(nodes[one.name], made[one.name], retry) for one in settings.aggregations},
         open_groups_max=settings.limits.open_groups,
         row_bytes_max=settings.limits.row_bytes,
         children_max=settings.limits.expand_children,
-        closers=tuple(_closer(made[one.name]) for one in settings.transforms),
+        batch_rows_max=settings.limits.batch_rows,
+        workers_max=settings.concurrency.max_workers,
+        masking=Masking(prepared.file.secrets.values()),
+        closers=tuple(_closer(made[node.id]) for node in pipeline.graph.nodes if node.kind in ("transform", "aggregation")),
     )
 
 
@@ -119,6 +130,11 @@ def _made(prepared: Prepared, node: str) -> Any:
         found = prepared.file.problem("PLUGIN_REFUSED", (*places[node], "options"), f"{plugin.origin}: {text}",
                                       "mend its options, or the plugin")
         raise PipelineRefused(hushed([found], prepared.file.secrets.values())) from invalid
+
+
+def _step(node: Node, call: Transform, retry: RetryPolicy, plugin: Plugin) -> BoundStep:
+    seconds = getattr(call, "deadline_seconds", plugin.deadline_seconds)
+    return BoundStep(node, call, retry, plugin.takes_attempt, seconds)
 
 
 def _closer(made: object) -> Callable[[], None]:

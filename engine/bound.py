@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from hashlib import sha256
 
-from engine.plugin_api import Sink, Source
+from engine.masking import Masking
+from engine.plugin_api import DEADLINE_SECONDS, Sink, Source
 from ledger.graph import Node
 
-Transform = Callable[[Mapping[str, object]], object]
+Transform = Callable[..., object]
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,35 @@ class RetryPolicy:
 
 @dataclass(frozen=True)
 class BoundStep:
-    """A transform: `call` maps a row to a row, a list of rows (an expanding step) or None (filtered)."""
+    """A transform: `call` maps a row to a row, a list of rows (an expanding step) or None (filtered).
+
+    An effect has `deadline_seconds` for each attempt, and may take the attempt as `attempt`.
+    """
 
     node: Node
     call: Transform
     retry: RetryPolicy
+    takes_attempt: bool = False
+    deadline_seconds: float = DEADLINE_SECONDS
+
+
+@dataclass(frozen=True)
+class BoundAggregation:
+    """An aggregation: `call` maps a list of rows to a list of rows or a `BatchResult`."""
+
+    node: Node
+    call: Callable[[Sequence[Mapping[str, object]]], object]
+    retry: RetryPolicy
+
+    @property
+    def passes_through(self) -> bool:
+        """Whether the members themselves go on."""
+        return self.node.batch is not None and self.node.batch.output_mode == "passthrough"
+
+    @property
+    def outputs_expected(self) -> int | None:
+        """How many rows each batch has to make; None where any number will do."""
+        return self.node.batch.expected_output_count if self.node.batch is not None else None
 
 
 @dataclass(frozen=True)
@@ -52,8 +77,9 @@ class BoundGate:
 class BoundPipeline:
     """Everything open for one run. `key_field` is the source field by which people name a row.
 
-    `row_bytes_max` bounds a row's JSON, `children_max` what one row may expand to; `closers` let go of what the
-    transforms hold open.
+    `row_bytes_max` bounds a row's JSON, `children_max` what one row may expand to, `batch_rows_max` what a batch may hold
+    or make; `workers_max` attempts of effects run side by side; `masking` hides what came from the environment; `closers`
+    let go of what the steps hold open.
     """
 
     source: Source
@@ -61,7 +87,11 @@ class BoundPipeline:
     steps: Mapping[str, BoundStep]
     gates: Mapping[str, BoundGate]
     sinks: Mapping[str, Sink]
+    aggregations: Mapping[str, BoundAggregation] = field(default_factory=dict)
     open_groups_max: int = 100_000
     row_bytes_max: int = 4 * 2**20
     children_max: int = 10_000
+    batch_rows_max: int = 10_000
+    workers_max: int = 1
+    masking: Masking = field(default_factory=Masking)
     closers: tuple[Callable[[], None], ...] = ()

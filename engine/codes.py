@@ -14,5 +14,13 @@ BAD_CODE = "bad_code"
 
 
 def code_of(given: object) -> str:
-    """The code as it was given, or `bad_code` for anything that is none."""
-    return given if isinstance(given, str) and _CODE.fullmatch(given) else BAD_CODE
+    """The code as it was given, as a plain text, or `bad_code` for anything that is none."""
+    if not isinstance(given, str):
+        return BAD_CODE
+    code = str.__str__(given)
+    return code if _CODE.fullmatch(code) else BAD_CODE
+
+
+def text_of(given: object) -> str:
+    """What something says of itself, as a plain text: never of a kind of its own. Raises whatever that raises."""
+    return str.__str__(str(given))

@@ -41,6 +41,10 @@ class Feed(Protocol):
         """Take nothing for this long."""
         ...
 
+    def wake(self) -> None:
+        """Something else has happened: end whatever waits in `take` or `pause`, or the next of them. From any thread."""
+        ...
+
     def close(self) -> None:
         """Stop reading."""
         ...
@@ -56,7 +60,7 @@ class ThreadFeed:
         self._chars = 0
         self._some = threading.Event()
         self._room = threading.Event()
-        self._ended = threading.Event()
+        self._woken = threading.Event()
         self._closed = False
         threading.Thread(target=self._read, name="source", daemon=True).start()
 
@@ -65,8 +69,9 @@ class ThreadFeed:
         waiting = self._waiting
         if not waiting:
             self._some.clear()
-            if not waiting and not self._some.wait(timeout_seconds):
-                return None
+            if not waiting and not self._woken.is_set():
+                self._some.wait(timeout_seconds)
+            self._woken.clear()
             if not waiting:
                 return None
         item = waiting.popleft()
@@ -76,12 +81,19 @@ class ThreadFeed:
 
     def pause(self, timeout_seconds: float) -> None:
         """See `Feed`."""
-        self._ended.wait(timeout_seconds)
+        if not self._closed:
+            self._woken.wait(timeout_seconds)
+            self._woken.clear()
+
+    def wake(self) -> None:
+        """See `Feed`."""
+        self._woken.set()
+        self._some.set()
 
     def close(self) -> None:
         """See `Feed`."""
         self._closed = True
-        self._ended.set()
+        self.wake()
         self._room.set()
 
     def _read(self) -> None:

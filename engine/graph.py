@@ -6,7 +6,8 @@ what `ledger.graph` promises; plugins are found and their options checked, and n
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any
@@ -14,8 +15,7 @@ from typing import Any
 import networkx as nx
 
 from engine import corridors, wiring
-from engine.expressions import ExpressionInvalid, compile_expression
-from engine.pipeline_file import Path, PipelineFile, problems
+from engine.pipeline_file import Path, PipelineFile, dotted, problems
 from engine.plugins import (
     BUILT_IN_ORIGIN,
     Catalog,
@@ -30,21 +30,23 @@ from engine.plugins import (
 )
 from engine.problems import PipelineRefused, Problem, hushed, nearest
 from engine.schema import shown
-from engine.settings import AggregationSettings, CoalesceSettings
+from engine.settings import AggregationSettings, CoalesceSettings, TriggerSettings
+from ledger import batch
+from ledger.expressions import ExpressionInvalid, compile_expression
 from ledger.graph import DISCARD, SOURCE, BatchRule, CoalesceRule, Edge, Graph, Node
 
 NULL = "null"
-BATCH_NAMES = ("batch_count", "batch_age_seconds")
 
 
 @dataclass(frozen=True)
 class Pipeline:
-    """A graph with what its nodes are made of: plugins and their options by node id, and the warnings of the build."""
+    """A graph with what its nodes are made of: plugins and their options by node id; warnings and notices of the build."""
 
     graph: Graph
     plugins: Mapping[str, Plugin]
     options: Mapping[str, Mapping[str, object]]
     warnings: tuple[Problem, ...]
+    notices: tuple[str, ...] = ()
 
 
 def build(file: PipelineFile, catalog: Catalog, *, strict: bool = False) -> Pipeline:
@@ -61,6 +63,7 @@ class _Builder:
         self._plugins: dict[str, Plugin] = {}
         self._options: dict[str, Mapping[str, object]] = {}
         self._problems: list[Problem] = []
+        self._notices: list[str] = []
         self._quarantine = self._divert_of_source()
 
     def build(self, *, strict: bool) -> Pipeline:
@@ -77,7 +80,8 @@ class _Builder:
         checked = corridors.check(self._file, wires, expanding)
         self._problems += checked.problems + (checked.warnings if strict else [])
         self._stop_at_problems()
-        return Pipeline(self._graph(wires.edges), self._plugins, self._options, tuple(checked.warnings))
+        return Pipeline(self._graph(wires.edges), self._plugins, self._options, tuple(checked.warnings),
+                        tuple(self._notices))
 
     def _stop_at_problems(self) -> None:
         if self._problems:
@@ -119,7 +123,7 @@ class _Builder:
             self._problem("PLUGIN_BROKEN", (*path, "plugin"), str(broken), "mend the module, or name another plugin")
             return
         self._plugins[node] = plugin
-        options = self._with_schema(options, path)
+        options = self._with_schema(plugin, options, path)
         self._options[node] = options
         try:
             if plugin.origin == BUILT_IN_ORIGIN:
@@ -130,9 +134,15 @@ class _Builder:
             where = self._file.where
             self._problems += problems(invalid.errors, lambda key: where(*key), invalid.model, (*path, "options"))
 
-    def _with_schema(self, options: dict[str, object], path: Path) -> dict[str, object]:
+    def _with_schema(self, plugin: Plugin, options: dict[str, object], path: Path) -> dict[str, object]:
+        """A schema is checked where rows come in and go out; the predecessor's files give one to each step as well."""
         if "schema" not in options:
             return options
+        if plugin.kind in ("transform", "aggregation") and plugin.origin == BUILT_IN_ORIGIN:
+            key: Path = (*path, "options", "schema")
+            self._notices.append(f"{self._file.where(*key)}: {dotted(key)} is accepted and has no effect: the source's "
+                                 "schema is checked, and a sink's")
+            return {name: value for name, value in options.items() if name != "schema"}
         try:
             return {**options, "schema": schema_of(options["schema"])}
         except ValueError as error:
@@ -143,14 +153,29 @@ class _Builder:
         for n, gate in enumerate(self._settings.gates):
             self._expression(gate.condition, ("row",), ("gates", n, "condition"))
         for n, aggregation in enumerate(self._settings.aggregations):
-            if aggregation.trigger.condition is not None:
-                self._expression(aggregation.trigger.condition, BATCH_NAMES, ("aggregations", n, "trigger", "condition"))
+            self._trigger(aggregation.trigger, ("aggregations", n, "trigger"))
 
-    def _expression(self, text: str, names: tuple[str, ...], path: Path) -> None:
+    def _trigger(self, trigger: TriggerSettings, path: Path) -> None:
+        """A condition answers True or False; a count can be reached."""
+        rows_max = self._settings.limits.batch_rows
+        if trigger.count is not None and trigger.count > rows_max:
+            self._problem("VALUE_INVALID", (*path, "count"), f"expected at most limits.batch_rows ({rows_max}), found "
+                          f"{trigger.count}", "lower it, or raise the limit")
+        if trigger.condition is None:
+            return
+        where = (*path, "condition")
+        condition = self._expression(trigger.condition, batch.NAMES, where)
+        with suppress(ArithmeticError, LookupError, TypeError, ValueError):
+            if condition is not None and type(answer := condition(1, 0.0)) is not bool:
+                self._problem("EXPRESSION_INVALID", where, f"expected a condition that is true or false, found one that is "
+                              f"{shown(answer)}", "compare it with something")
+
+    def _expression(self, text: str, names: tuple[str, ...], path: Path) -> Callable[..., object] | None:
         try:
-            compile_expression(text, names)
+            return compile_expression(text, names)
         except ExpressionInvalid as invalid:
             self._problem("EXPRESSION_INVALID", path, str(invalid), "see expressions in the docs")
+            return None
 
     def _paths(self) -> None:
         """Two sinks never write one file, and no sink writes a file that is read."""

@@ -11,14 +11,14 @@ import msgspec
 from msgspec.structs import replace
 
 from ledger.codec import BODY_BYTES_MAX
-from ledger.events import CoalesceFailed, Commitment, Event, TokenExpanded, TokensCoalesced
+from ledger.events import BatchFlushed, CoalesceFailed, Commitment, Event, TokenExpanded, TokensCoalesced
 
 LIST_BYTES_MAX = BODY_BYTES_MAX // 3
 SHORT_ITEMS = 64
 """Up to so many items a list is not even measured: names and ids are bounded."""
 
 
-LISTED = frozenset({TokenExpanded, TokensCoalesced, CoalesceFailed})
+LISTED = frozenset({TokenExpanded, BatchFlushed, TokensCoalesced, CoalesceFailed})
 """The events whose lists can be long."""
 
 
@@ -26,6 +26,8 @@ def with_lists(whole: Event, short: Event) -> Event:
     """The event as the fold applies it: with its lists, and with the commitments to them."""
     if isinstance(short, TokenExpanded):
         return replace(whole, outputs_list=short.outputs_list)
+    if isinstance(short, BatchFlushed):
+        return replace(whole, outputs_list=short.outputs_list, rejected_list=short.rejected_list)
     if not isinstance(short, (TokensCoalesced, CoalesceFailed)):
         return whole
     return replace(whole, facts_list=short.facts_list, collisions_list=short.collisions_list)
@@ -35,6 +37,8 @@ def shortened(event: Event, keep: Callable[[bytes], Commitment]) -> Event:
     """The event as it is stored: its long lists put aside by `keep`, in the order in which the fold introduces them."""
     if isinstance(event, TokenExpanded):
         return _short_expansion(event, keep)
+    if isinstance(event, BatchFlushed):
+        return _short_flush(event, keep)
     if not isinstance(event, (TokensCoalesced, CoalesceFailed)):
         return event
     facts, collisions = event.facts, event.collisions
@@ -54,3 +58,11 @@ def _short_expansion(event: TokenExpanded, keep: Callable[[bytes], Commitment]) 
     if len(encoded) <= LIST_BYTES_MAX:
         return event
     return replace(event, outputs=None, outputs_list=keep(encoded))
+
+
+def _short_flush(event: BatchFlushed, keep: Callable[[bytes], Commitment]) -> BatchFlushed:
+    if event.outputs and len(encoded := msgspec.json.encode(event.outputs)) > LIST_BYTES_MAX:
+        event = replace(event, outputs=None, outputs_list=keep(encoded))
+    if event.rejected and len(encoded := msgspec.json.encode(event.rejected)) > LIST_BYTES_MAX:
+        event = replace(event, rejected=(), rejected_list=keep(encoded))
+    return event

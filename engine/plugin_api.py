@@ -10,20 +10,27 @@ Why small: a transform is a typed function from a row to a row; ten lines and on
             raise RowError("a negative amount")
         return {**row, "gross": row["net"] * (1 + rate)}
 
-A transform gets a frozen row and returns a row, None (filtered out) or, when its return annotation is `list[...]`, a list
-of rows (it expands). `RowError` is final; `RetryableError` and any `OSError` are tried again; anything else fails the row
-as `plugin_raised`. A class whose instances are callable is bound once per run; its options are the keyword parameters of
-its `__init__`, and its `close`, when it has one, is called at the end.
+A transform gets a frozen row and returns a row, None (filtered out) or, when its return annotation is `list[...]` or
+`Iterator[...]`, any number of rows (it expands; it may `yield` them). `RowError` is final; `RetryableError` and any
+`OSError` are tried again; anything else fails the row as `plugin_raised`. A class whose instances are callable is bound
+once per run; its options are the keyword parameters of its `__init__`, and its `close`, when it has one, is called at the
+end.
+
+An effect may take the `Attempt` it is (a second parameter named `attempt`): the idempotency key, the time that is left, and
+a recorder for its calls. A batch plugin (`@aggregation`) gets a list of rows and returns rows, or a `BatchResult`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Literal, NamedTuple, Protocol, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Literal, NamedTuple, Protocol, TypeVar, overload
 
 from engine.rows import Row
 
 Plugin = TypeVar("Plugin", bound=Callable[..., object])
+
+DEADLINE_SECONDS = 60.0
+"""How long an effect may take when it does not say otherwise."""
 
 Delivery = Literal["transactional", "idempotent", "truncatable", "at_least_once"]
 
@@ -46,10 +53,67 @@ def transform(function: Plugin) -> Plugin:
     return function
 
 
-def effect(function: Plugin) -> Plugin:
-    """Mark a transform that touches the outside world: its intent is on record before it runs."""
-    function.__counterfoil_kind__ = "transform"  # type: ignore[attr-defined]
-    function.__counterfoil_effect__ = True  # type: ignore[attr-defined]
+@overload
+def effect(function: Plugin) -> Plugin: ...
+@overload
+def effect(*, deadline_seconds: float = DEADLINE_SECONDS) -> Callable[[Plugin], Plugin]: ...
+
+
+def effect(
+    function: Plugin | None = None, *, deadline_seconds: float = DEADLINE_SECONDS
+) -> Plugin | Callable[[Plugin], Plugin]:
+    """Mark a transform that touches the outside world: its intent is on record before it runs.
+
+    It runs beside others on a thread of its own, so it must not share what threads may not share. An attempt that takes
+    longer than `deadline_seconds` has failed with a timeout, and its late answer is not heard; an instance of a class may
+    have its own `deadline_seconds`.
+    """
+
+    def mark(marked: Plugin) -> Plugin:
+        marked.__counterfoil_kind__ = "transform"  # type: ignore[attr-defined]
+        marked.__counterfoil_effect__ = True  # type: ignore[attr-defined]
+        marked.__counterfoil_deadline_seconds__ = deadline_seconds  # type: ignore[attr-defined]
+        return marked
+
+    if not 0 < deadline_seconds <= 1e6:
+        raise ValueError(f"expected deadline_seconds above 0, found {deadline_seconds}")
+    return mark if function is None else mark(function)
+
+
+# --- batches -----------------------------------------------------------------------------------------------------
+
+
+class Derived(NamedTuple):
+    """A row that a batch made, and the places (from 0) of the members it was made of."""
+
+    row: Row
+    parents: tuple[int, ...]
+
+
+class Rejected(NamedTuple):
+    """A member, by its place from 0, that a batch plugin does not take: it leaves by `on_error` and is nobody's parent."""
+
+    ordinal: int
+    reason: str
+    code: str = "rejected"
+
+
+class BatchResult(NamedTuple):
+    """What a batch plugin made. A plain row has every member that was not rejected as its parent.
+
+    In `output_mode: passthrough` there is one row for each member that was not rejected, in their order.
+    """
+
+    rows: Iterable[Row | Derived]
+    rejected: Sequence[Rejected] = ()
+
+
+def aggregation(function: Plugin) -> Plugin:
+    """Mark a function (or a class with `__call__`) from a list of rows to a list of rows or a `BatchResult`.
+
+    `RowError` fails the whole batch for good, and each member leaves by `on_error`; what may pass is tried again.
+    """
+    function.__counterfoil_kind__ = "aggregation"  # type: ignore[attr-defined]
     return function
 
 

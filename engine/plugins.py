@@ -9,7 +9,7 @@ the distribution and the hash of the module's source.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
@@ -19,11 +19,14 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
+from engine.plugin_api import DEADLINE_SECONDS
 from engine.schema import RowSchema
 
 GROUP = "counterfoil.plugins"
 DISTRIBUTION = "counterfoil"
 BUILT_IN_ORIGIN = "built in"
+ATTEMPT = "attempt"
+"""The parameter by which an effect takes its attempt."""
 
 Kind = Literal["source", "transform", "sink", "aggregation"]
 
@@ -38,6 +41,11 @@ BUILT_IN: Mapping[tuple[Kind, str], str] = {
     ("transform", "keyword_filter"): "engine.transforms.keyword_filter:KeywordFilter",
     ("transform", "type_coerce"): "engine.transforms.type_coerce:TypeCoerce",
     ("transform", "value_transform"): "engine.transforms.value_transform:ValueTransform",
+    ("transform", "json_explode"): "engine.transforms.json_explode:JsonExplode",
+    ("transform", "line_explode"): "engine.transforms.line_explode:LineExplode",
+    ("transform", "http"): "engine.transforms.http:Http",
+    ("aggregation", "batch_stats"): "engine.aggregations.batch_stats:BatchStats",
+    ("aggregation", "batch_replicate"): "engine.aggregations.batch_replicate:BatchReplicate",
     ("sink", "csv"): "engine.sinks.csv_file:CsvSink",
     ("sink", "json"): "engine.sinks.json_file:JsonSink",
 }
@@ -51,7 +59,7 @@ class PluginUnknown(LookupError):
     """No such plugin: `known` lists the names there are."""
 
     def __init__(self, kind: Kind, name: str, known: tuple[str, ...]) -> None:
-        super().__init__(f"expected a {kind} plugin, found no {name!r}")
+        super().__init__(f"expected {_a(kind)} plugin, found no {name!r}")
         self.known = known
 
 
@@ -70,7 +78,10 @@ class OptionsInvalid(ValueError):
 
 @dataclass(frozen=True)
 class Plugin:
-    """One plugin: `target` is the function or class, `origin` where it was found."""
+    """One plugin: `target` is the function or class, `origin` where it was found.
+
+    An effect may take its attempt beside the row, and has `deadline_seconds`.
+    """
 
     name: str
     kind: Kind
@@ -80,11 +91,23 @@ class Plugin:
     code_hash: str
     expands: bool
     effect: bool
+    takes_attempt: bool
+    deadline_seconds: float
     options: type[BaseModel]
 
 
 class Catalog:
     """What can be named here."""
+
+    def __init__(self) -> None:
+        self._packages: Mapping[str, list[str]] | None = None
+
+    def _version_of_module(self, place: str) -> str:
+        """The version of the distribution that a module is of; the list of them takes long to make, so it is made once."""
+        if self._packages is None:
+            self._packages = metadata.packages_distributions()
+        names = self._packages.get(place.partition(":")[0].partition(".")[0], [])
+        return _version(names[0]) if names else ""
 
     def find(self, kind: Kind, name: str) -> Plugin:
         """The plugin of that kind and name. Raises `PluginUnknown` or `PluginBroken`."""
@@ -92,7 +115,7 @@ class Catalog:
         if place is not None:
             return _described(kind, name, _load(place), BUILT_IN_ORIGIN, _version(DISTRIBUTION))
         if ":" in name:
-            return _described(kind, name, _load(name), name, _version_of_module(name))
+            return _described(kind, name, _load(name), name, self._version_of_module(name))
         for entry in metadata.entry_points(group=GROUP, name=name):
             target = _imported(entry.load, entry.value)
             if kind_of(target) == kind:
@@ -118,6 +141,10 @@ class Catalog:
             else:
                 found.append(plugin)
         return sorted(found, key=lambda plugin: (plugin.kind, plugin.name)), broken
+
+
+def _a(kind: Kind) -> str:
+    return f"an {kind}" if kind == "aggregation" else f"a {kind}"
 
 
 def kind_of(target: object) -> Kind:
@@ -179,12 +206,20 @@ def _imported(load: Callable[[], Any], place: str) -> Callable[..., Any]:
 def _described(kind: Kind, name: str, target: Callable[..., Any], origin: str, version: str) -> Plugin:
     found = kind_of(target)
     if found != kind:
-        raise PluginBroken(f"expected a {kind} plugin at {origin}, found a {found}")
+        raise PluginBroken(f"expected {_a(kind)} plugin at {origin}, found {_a(found)}")
     called = _called(target)
-    if kind == "transform" and (inspect.iscoroutinefunction(called) or inspect.isgeneratorfunction(called)):
-        raise PluginBroken(f"expected a plain function at {origin}, found one with async or yield: return a row or a list")
-    return Plugin(name, kind, target, origin, version, _code_hash(target), kind == "transform" and _expands(target),
-                  bool(getattr(target, "__counterfoil_effect__", False)), _options_of(target))
+    expands = kind == "transform" and _expands(target)
+    if inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called):
+        raise PluginBroken(f"expected a plain function at {origin}, found one with async: return a row or a list")
+    if kind == "transform" and not expands and inspect.isgeneratorfunction(called):
+        raise PluginBroken(f"expected a return annotation Iterator[...] at {origin}, for it yields rows, found none")
+    effect = bool(getattr(target, "__counterfoil_effect__", False))
+    if effect and kind != "transform":
+        raise PluginBroken(f"expected effects only of a transform, found {_a(kind)} at {origin} that has one")
+    takes_attempt = effect and ATTEMPT in inspect.signature(called).parameters
+    deadline_seconds = getattr(target, "__counterfoil_deadline_seconds__", DEADLINE_SECONDS)
+    return Plugin(name, kind, target, origin, version, _code_hash(target), expands,
+                  effect, takes_attempt, deadline_seconds, _options_of(target, {ATTEMPT} if takes_attempt else set()))
 
 
 def _code_hash(target: object) -> str:
@@ -202,37 +237,35 @@ def _version(distribution: str) -> str:
         return ""
 
 
-def _version_of_module(place: str) -> str:
-    top = place.partition(":")[0].partition(".")[0]
-    names = metadata.packages_distributions().get(top, [])
-    return _version(names[0]) if names else ""
-
-
 def _called(target: Callable[..., Any]) -> Callable[..., Any]:
     """What is called with a row: the function itself, or the class's `__call__`."""
     return target.__call__ if inspect.isclass(target) else target
 
 
 def _expands(target: Callable[..., Any]) -> bool:
-    """Whether the return annotation declares a list of rows."""
+    """Whether the return annotation declares any number of rows."""
     function = _called(target)
     annotation = getattr(function, "__annotations__", {}).get("return")
     try:
         annotation = get_type_hints(function).get("return")
     except (NameError, TypeError, AttributeError):
         if isinstance(annotation, str):
-            return annotation.startswith(("list[", "List[")) or annotation == "list"
-    return _is_list(annotation)
+            return annotation.partition("[")[0].rpartition(".")[2] in _MANY_NAMES
+    return _is_many(annotation)
 
 
-def _is_list(annotation: object) -> bool:
+_MANY = frozenset({list, Iterator, Iterable, Generator})
+_MANY_NAMES = frozenset({"list", "List", "Iterator", "Iterable", "Generator"})
+
+
+def _is_many(annotation: object) -> bool:
     if get_origin(annotation) in (Union, UnionType):
-        return any(_is_list(argument) for argument in get_args(annotation))
-    return annotation is list or get_origin(annotation) is list
+        return any(_is_many(argument) for argument in get_args(annotation))
+    return annotation in _MANY or get_origin(annotation) in _MANY
 
 
-def _options_of(target: Callable[..., Any]) -> type[BaseModel]:
-    """A model of the keyword parameters: those of `__init__`, or all but the row of a function."""
+def _options_of(target: Callable[..., Any], taken: Collection[str]) -> type[BaseModel]:
+    """A model of the keyword parameters: those of `__init__`, or all but the row, and what is `taken`, of a function."""
     function: Any = target.__init__ if inspect.isclass(target) else target
     try:
         hints = get_type_hints(function)
@@ -240,7 +273,7 @@ def _options_of(target: Callable[..., Any]) -> type[BaseModel]:
         raise PluginBroken(f"expected type hints that can be read, found {error}") from error
     fields: dict[str, Any] = {}
     for parameter in list(inspect.signature(function).parameters.values())[1:]:
-        if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
+        if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL) or parameter.name in taken:
             continue
         default = ... if parameter.default is parameter.empty else parameter.default
         fields[_PREFIX + parameter.name] = (hints.get(parameter.name, Any), Field(default, alias=parameter.name))

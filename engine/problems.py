@@ -9,9 +9,8 @@ from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import NamedTuple
 
+from engine.masking import Masking
 from ledger.errors import SettingsInvalid
-
-SECRET_CHARS_MIN = 4
 
 
 class Problem(NamedTuple):
@@ -35,14 +34,8 @@ class PipelineRefused(SettingsInvalid):
 
 def hushed(problems: Iterable[Problem], secrets: Iterable[str]) -> list[Problem]:
     """The problems with secret values masked, those aside that are too short to be told from other text."""
-    values = sorted((value for value in secrets if len(value) >= SECRET_CHARS_MIN), key=len, reverse=True)
-    return [one._replace(what=_masked(one.what, values), next_step=_masked(one.next_step, values)) for one in problems]
-
-
-def _masked(text: str, values: Sequence[str]) -> str:
-    for value in values:
-        text = text.replace(value, "***")
-    return text
+    masked = Masking(secrets).text
+    return [one._replace(what=masked(one.what), next_step=masked(one.next_step)) for one in problems]
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -15,6 +15,7 @@ import msgspec
 from msgspec.structs import replace
 
 from engine.long_lists import LISTED, shortened, with_lists
+from engine.masking import Masking
 from engine.ports import Ports
 from ledger import events as e
 from ledger.codec import VERSION_OF
@@ -36,9 +37,10 @@ encode_row = msgspec.json.Encoder().encode
 class Recorder:
     """Writes one run's stream. `at` and `active_ms` are the current stamp, renewed by `tick`."""
 
-    def __init__(self, state: State, writer: Writer, ports: Ports) -> None:
+    def __init__(self, state: State, writer: Writer, ports: Ports, masking: Masking | None = None) -> None:
         self.state = state
         self.ports = ports
+        self.masking = masking or Masking()
         self.at = state.at
         self.active_ms = state.active_ms
         self._writer = writer
@@ -88,8 +90,8 @@ class Recorder:
         return self._writer.keep(self.ports.random_bytes(SALT_BYTES), data, permanent=permanent)
 
     def keep_text(self, text: str) -> Commitment:
-        """Buffer a text as a JSON string payload."""
-        return self.keep(encode_row(text.encode("utf-8", "backslashreplace").decode()))
+        """Buffer a text as a JSON string payload, secrets masked."""
+        return self.keep(encode_row(self.masking.text(text).encode("utf-8", "backslashreplace").decode()))
 
     def interrupt(self, code: str, detail: str) -> None:
         """Record that the run stops here, also when the state is spoilt: whatever was lawful before is kept with it.

@@ -97,6 +97,11 @@ def check_row(row: object) -> str | None:
     return None
 
 
+def value_fault(value: object) -> str | None:
+    """What keeps any value from being one that a row may hold, or None."""
+    return _fault(value, 0)
+
+
 def _fault(value: object, depth: int) -> str | None:
     """What keeps a value from being JSON; exact types, so that nothing encodes as something else."""
     kind = type(value)

@@ -15,11 +15,13 @@ from types import TracebackType
 import msgspec
 
 from engine.bound import BoundPipeline
+from engine.executors.calls import Called
 from engine.feed import Feed, ThreadFeed
 from engine.loop import Hooks, Loop
 from engine.plugin_api import Sink, SourceIdentity
 from engine.ports import Ports
 from engine.recorder import Recorder
+from engine.workers import ThreadWorkers, Workers
 from ledger import events as e
 from ledger import registry
 from ledger.codec import BODY_BYTES_MAX
@@ -62,9 +64,9 @@ class Receipt:
     root: str
 
 
-def start(store: Store, opening: Opening, pipeline: BoundPipeline, ports: Ports, hooks: Hooks, feed: Feed | None = None
-          ) -> Receipt:
-    """Run a pipeline into a new stream.
+def start(store: Store, opening: Opening, pipeline: BoundPipeline, ports: Ports, hooks: Hooks, feed: Feed | None = None,
+          workers: Workers[Called] | None = None) -> Receipt:
+    """Run a pipeline into a new stream; rows come from `feed`, effects run on `workers` (None: threads, for both).
 
     Raises `LedgerUnavailable` when the run exists, `RunIncomplete` when a source or sink failed (the run is then
     interrupted and resumable), `LawBroken` when an event is not allowed (nothing of it is stored).
@@ -72,13 +74,16 @@ def start(store: Store, opening: Opening, pipeline: BoundPipeline, ports: Ports,
     if store.head(opening.run) is not None:
         raise LedgerUnavailable("RUN_EXISTS", "expected a new run id, found one that exists", where=f"run {opening.run}",
                                 next_step="name another --run-id, or resume it")
-    recorder = Recorder(State(opening.run), Writer(store, opening.run), ports)
+    recorder = Recorder(State(opening.run), Writer(store, opening.run), ports, pipeline.masking)
     _open(recorder, store, opening, ports)
     feed = feed or ThreadFeed(pipeline.source.rows(None))
+    workers = workers or ThreadWorkers(pipeline.workers_max, feed.wake)
     try:
-        return _drive(recorder, store, opening.pipeline, pipeline, hooks, feed)
+        loop = Loop(pipeline, recorder, feed, workers, hooks, registry.ledger_id(store))
+        return _drive(recorder, store, opening.pipeline, pipeline, loop)
     finally:
         feed.close()
+        workers.close()
         _let_go(pipeline)
 
 
@@ -112,13 +117,11 @@ def _open(recorder: Recorder, store: Store, opening: Opening, ports: Ports) -> N
     recorder.commit([registry.entries(store, [opened], recorder.at)])
 
 
-def _drive(
-    recorder: Recorder, store: Store, name: str, pipeline: BoundPipeline, hooks: Hooks, feed: Feed
-) -> Receipt:
+def _drive(recorder: Recorder, store: Store, name: str, pipeline: BoundPipeline, loop: Loop) -> Receipt:
     """Loop, then seal. A stop, and whatever goes wrong, leave the run interrupted, with all that was lawful until then."""
     try:
         with _Sinks(pipeline.sinks) as sinks:
-            reason = Loop(pipeline, recorder, feed, hooks).run()
+            reason = loop.run()
             if reason is None:
                 sinks.finish()
         if reason is None:

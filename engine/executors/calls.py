@@ -9,11 +9,12 @@ touched after it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import NamedTuple
 
-from engine.bound import BoundStep
-from engine.codes import code_of
+from engine.bound import BoundStep, Transform
+from engine.codes import BAD_CODE, code_of
 from engine.executors.keeper import describe
 from engine.plugin_api import RetryableError, RowError
 from engine.recorder import encode_row
@@ -35,10 +36,11 @@ class Failure(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """What one attempt may make: bytes of a row's JSON, and rows."""
+    """What one attempt may make: bytes of a row's JSON, and rows; and how many rows a batch may hold or make."""
 
     row_bytes_max: int
     children_max: int
+    batch_rows_max: int
 
 
 class Made(NamedTuple):
@@ -47,9 +49,16 @@ class Made(NamedTuple):
     row: FrozenRow
     data: bytes | None
 
+    def like(self, row: FrozenRow) -> Made:
+        """This row; without bytes of its own where they are those of `row`."""
+        return Made(row, None) if self.row == row and self.data == encode_row(row) else self
+
 
 class Called(NamedTuple):
-    """What a call came to: rows, none of them when it filtered, or a failure; `expanded` when a list was given."""
+    """What a call came to: rows, none of them when it filtered, or a failure.
+
+    `expanded` when a list was given, or a row by a step that expands: that is a list of one.
+    """
 
     made: tuple[Made, ...]
     expanded: bool
@@ -57,30 +66,39 @@ class Called(NamedTuple):
     duration_us: int
 
 
-class _Refused(Exception):
+class Refused(Exception):
+    """What a plugin gave back cannot be recorded."""
+
     def __init__(self, code: str, text: str) -> None:
         super().__init__(text)
         self.failure = Failure(code, text)
 
 
-def call(step: BoundStep, row: FrozenRow, limits: Limits, now_ns: Callable[[], int]) -> Called:
-    """Call the plugin once. Whatever it raises is a failure of this attempt; only a KeyboardInterrupt is not its own."""
+def call(step: BoundStep, run: Transform, row: FrozenRow, limits: Limits, now_ns: Callable[[], int]) -> Called:
+    """Call the step's plugin once, as `run`.
+
+    Whatever it raises is a failure of this attempt; only a KeyboardInterrupt is not its own.
+    """
     began_ns = now_ns()
-    taken_ns = began_ns
+    answered_ns = began_ns
     try:
-        result = step.call(row)
-        taken_ns = now_ns()
+        result = run(row)
+        answered_ns = now_ns()
+        expanded = False
         if result is row:
-            return Called((Made(row, None),), False, None, (taken_ns - began_ns) // 1000)
-        expanded = isinstance(result, list)
-        made = _children(step, result, limits) if expanded else _one(step, row, result, limits)
+            made: tuple[Made, ...] = (Made(row, None),)
+        elif isinstance(result, (list, Iterator)):
+            made, expanded = _children(step, result, limits), True
+            answered_ns = now_ns()
+        else:
+            made = _one(step, row, result, limits)
     except KeyboardInterrupt:
         raise
-    except _Refused as refused:
-        return Called((), False, refused.failure, (taken_ns - began_ns) // 1000)
+    except Refused as refused:
+        return Called((), False, refused.failure, (answered_ns - began_ns) // 1000)
     except BaseException as error:
-        return Called((), False, _failure(error), (now_ns() - began_ns) // 1000)
-    return Called(made, expanded, None, (taken_ns - began_ns) // 1000)
+        return Called((), False, failure_of(error), (now_ns() - began_ns) // 1000)
+    return Called(made, expanded or (bool(made) and step.node.expands), None, (answered_ns - began_ns) // 1000)
 
 
 def _one(step: BoundStep, row: FrozenRow, result: object, limits: Limits) -> tuple[Made, ...]:
@@ -88,39 +106,52 @@ def _one(step: BoundStep, row: FrozenRow, result: object, limits: Limits) -> tup
         return ()
     if not isinstance(result, dict):
         expected = "a row, a list of rows" if step.node.expands else "a row"
-        raise _Refused(BAD_OUTPUT, f"expected {expected} or None, found {type(result).__name__}")
-    made = _made(result, limits)
-    if made.row == row and made.data == encode_row(row):
-        return (Made(row, None),)
-    return (made,)
+        raise Refused(BAD_OUTPUT, f"expected {expected} or None, found {type(result).__name__}")
+    return (made_of(result, limits).like(row),)
 
 
 def _children(step: BoundStep, result: object, limits: Limits) -> tuple[Made, ...]:
-    rows = list(result)  # type: ignore[call-overload]
     if not step.node.expands:
-        raise _Refused(BAD_OUTPUT, "expected a row or None, found a list: an expanding step is annotated -> list[...]")
-    if len(rows) > limits.children_max:
-        raise _Refused(LIMIT_EXCEEDED, f"expected at most {limits.children_max} rows, found {len(rows)}")
-    return tuple([_made(row, limits) for row in rows])
+        raise Refused(BAD_OUTPUT, f"expected a row or None, found a {type(result).__name__}: an expanding step is annotated "
+                      "-> list[...]")
+    return tuple([made_of(row, limits) for row in taken(result, limits.children_max, "rows")])
 
 
-def _made(result: object, limits: Limits) -> Made:
-    """A row that can be recorded, with its bytes. Raises `_Refused` for anything else."""
+def taken(rows: object, most: int, what: str) -> list[object]:
+    """The rows of a list, or of an iterator, no more of them than are allowed, so that an endless one ends too."""
+    found = list(islice(rows, most + 1))  # type: ignore[call-overload]
+    if len(found) > most:
+        raise Refused(LIMIT_EXCEEDED, f"expected at most {most} {what}, found more")
+    return found
+
+
+def made_of(result: object, limits: Limits) -> Made:
+    """A row that can be recorded, with its bytes. Raises `Refused` for anything else."""
     row = result if type(result) is dict else dict(result) if isinstance(result, dict) else result
     fault = check_row(row)
     if fault is not None or not isinstance(row, dict):
-        raise _Refused(BAD_OUTPUT, fault or "expected a row")
+        raise Refused(BAD_OUTPUT, fault or "expected a row")
     frozen = freeze(row)
     data = encode_row(frozen)
     if len(data) > limits.row_bytes_max:
-        raise _Refused(LIMIT_EXCEEDED, f"expected a row of at most {limits.row_bytes_max} bytes, found {len(data)}")
+        raise Refused(LIMIT_EXCEEDED, f"expected a row of at most {limits.row_bytes_max} bytes, found {len(data)}")
     return Made(frozen, data)
 
 
-def _failure(error: BaseException) -> Failure:
+def failure_of(error: BaseException) -> Failure:
     """`RowError` is final; what may pass is retried; anything else that is raised fails the row."""
     if isinstance(error, RowError):
-        return Failure(code_of(getattr(error, "code", None)), describe(error, named=False))
+        return Failure(_code_of(error), describe(error, named=False))
     if isinstance(error, (RetryableError, OSError)):
         return Failure(RETRYABLE, describe(error), retryable=True)
     return Failure(PLUGIN_RAISED, describe(error))
+
+
+def _code_of(error: RowError) -> str:
+    """The code that a row error carries; one that raises when it is asked for has a bad one."""
+    try:
+        return code_of(getattr(error, "code", None))
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        return BAD_CODE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from engine.codes import text_of
 from ledger.events import Commitment
 
 TEXT_CHARS_MAX = 4000
@@ -24,7 +25,7 @@ class Keeper(Protocol):
 def describe(error: BaseException, *, named: bool = True) -> str:
     """An exception as one bounded text: its type (when `named`) and what it says."""
     try:
-        text = str(error)
+        text = text_of(error)
     except KeyboardInterrupt:
         raise
     except BaseException as broken:

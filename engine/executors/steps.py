@@ -41,7 +41,7 @@ def attempted(step: BoundStep, token: Token, called: Called, keeper: Keeper, see
 
 
 def _expanded(token: Token, made: tuple[Made, ...], keeper: Keeper, duration_us: int) -> Attempted:
-    outputs = tuple([keeper.keep(data or b"") for _, data in made])
+    outputs = tuple([token.payload if data is None else keeper.keep(data) for _, data in made])
     event = TokenExpanded(token=token.id, node=token.node, attempt=token.attempt, input=token.payload,
                           count=len(made), outputs=outputs, duration_us=duration_us)
     return Attempted(event, tuple([row for row, _ in made]))

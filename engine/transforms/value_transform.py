@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
-from engine.expressions import compile_expression
 from engine.plugin_api import RowError
 from engine.rows import Row
+from ledger.expressions import compile_expression
 
 
 class Operation(BaseModel):
