@@ -29,7 +29,7 @@ def is_complete(tables: ReadTables, run: str | None = None) -> bool:
 
 
 def show(tables: ReadTables, run: str) -> Answer:
-    """One run: its row, what became of its tokens, its joins, its sinks, its violations."""
+    """One run: its row, what became of its tokens, its joins, its batches, its sinks, its violations."""
     row = tables.records("SELECT * FROM runs WHERE run_id = ?", (run,))[0]
     return {
         "run": run,
@@ -41,6 +41,10 @@ def show(tables: ReadTables, run: str) -> Answer:
         "coalesces": tables.records(
             "SELECT coalesce, status, trigger, failure_reason, count(*) AS groups FROM coalesce_groups WHERE run_id = ? "
             "GROUP BY coalesce, status, trigger, failure_reason ORDER BY coalesce, groups DESC, trigger", (run,)),
+        "batches": tables.records(
+            "SELECT aggregation, status, trigger, count(*) AS batches, sum(size) AS members, sum(rejected) AS rejected, "
+            "sum(outputs) AS outputs, max(error) AS error FROM batches WHERE run_id = ? "
+            "GROUP BY aggregation, status, trigger ORDER BY aggregation, batches DESC, trigger", (run,)),
         "sinks": tables.records(
             "SELECT sink, count(*) AS writes, sum(json_array_length(tokens)) AS tokens, max(uri) AS uri, "
             "max(size_bytes) AS size_bytes FROM sink_writes WHERE run_id = ? AND status = 'confirmed' GROUP BY sink "
@@ -85,7 +89,8 @@ def pending(tables: ReadTables, store: Store, run: str) -> list[Answer]:
     """
     waiting = [_group(row) for row in tables.records(
         "SELECT * FROM coalesce_groups WHERE run_id = ? AND status = 'open' ORDER BY opened_seq", (run,))]
-    waiting += [{"kind": "batch", "what": row["batch_id"], "node": row["aggregation"], "waits_for": "its trigger",
+    waiting += [{"kind": "batch", "what": row["batch_id"], "node": row["aggregation"],
+                 "waits_for": f"attempt {row['attempts'] + 1}, due by {row['trigger']}" if row["trigger"] else "its trigger",
                  "has": row["size"], "since_seq": row["opened_seq"]} for row in tables.records(
         "SELECT * FROM batches WHERE run_id = ? AND status = 'open' ORDER BY opened_seq", (run,))]
     waiting += [{"kind": "sink_write", "what": row["write_id"], "node": row["sink"], "waits_for": "its confirmation",

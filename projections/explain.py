@@ -5,6 +5,7 @@ Why here: every answer is made of projected rows, each of which cites the seq th
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 import msgspec
@@ -42,16 +43,14 @@ def explain(tables: ReadTables, store: Store, run: str, token: str) -> Answer:
         "outcome": outcome,
         "divert_summary": divert_summary(tables, run, token, routing, outcome),
         "source_row": source_row(tables, store, run, known["row_index"]),
-        "ancestors": [_brief(tables, run, one) for one in _walk(tables, run, token, "parent_token_id", "token_id")],
+        "ancestors": _walk(tables, run, token, "parent_token_id", "token_id"),
         "node_states": states,
         "routing": routing,
         "coalesce_groups": groups_of(tables, run, known),
-        "batches": tables.records(
-            "SELECT b.* FROM batch_members m JOIN batches b ON b.run_id = m.run_id AND b.batch_id = m.batch_id "
-            "WHERE m.run_id = ? AND m.token_id = ?", (run, token)),
-        "calls": tables.records(f"SELECT * FROM calls {_OF_TOKEN} ORDER BY +seq", (run, token)),
+        "batches": _batches(tables, run, known),
+        "calls": _calls(tables, store, run, token),
         "sink_writes": _writes(tables, states),
-        "descendants": [_brief(tables, run, one) for one in _walk(tables, run, token, "token_id", "parent_token_id")],
+        "descendants": _walk(tables, run, token, "token_id", "parent_token_id"),
     }
 
 
@@ -156,6 +155,24 @@ def _states(tables: ReadTables, run: str, token: str) -> list[Answer]:
     return [{**row, "context": msgspec.json.decode(row["context"]) if row["context"] else None} for row in rows]
 
 
+def _batches(tables: ReadTables, run: str, token: Answer) -> list[Answer]:
+    """The batch that made the token, and those that it was a member of, with its place in them as `member`."""
+    member_of = tables.records(f"SELECT batch_id, ordinal FROM batch_members {_OF_TOKEN}", (run, token["token_id"]))
+    places: dict[str | None, int | None] = {token["batch_id"]: None} | {one["batch_id"]: one["ordinal"] for one in member_of}
+    return [{**row, "member": place} for name, place in places.items() if name is not None for row in tables.records(
+        "SELECT * FROM batches WHERE run_id = ? AND batch_id = ?", (run, name))]
+
+
+def _calls(tables: ReadTables, store: Store, run: str, token: str) -> list[Answer]:
+    """The calls that the token's attempts made, with what was sent and what came back."""
+    numbers = tables.select("SELECT t.request, t.response FROM p_calls t JOIN p_runs r ON r.run = t.run "
+                            "WHERE r.run_id = ? AND t.token_id = ? ORDER BY +t.seq", (run, token))
+    rows = tables.records(f"SELECT * FROM calls {_OF_TOKEN} ORDER BY +seq", (run, token))
+    return [{**row, "request": _payload(store, run, request),
+             "response": _payload(store, run, response) if response is not None else None}
+            for row, (request, response) in zip(rows, numbers, strict=True)]
+
+
 def _writes(tables: ReadTables, states: list[Answer]) -> list[Answer]:
     """The sink writes that the token was in: those that its own states were opened or closed by."""
     return [write for state in states for write in tables.records(
@@ -163,17 +180,18 @@ def _writes(tables: ReadTables, states: list[Answer]) -> list[Answer]:
         "WHERE run_id = ? AND seq = ?", (state["run_id"], state["closed_seq"] or state["opened_seq"]))]
 
 
-def _walk(tables: ReadTables, run: str, token: str, to: str, from_: str) -> list[str]:
-    """Token ids reached from `token` along the parents table, nearest first, each once."""
-    seen: dict[str, None] = {}
-    todo = [token]
+def _walk(tables: ReadTables, run: str, token: str, to: str, from_: str) -> list[Answer]:
+    """The tokens reached from `token` along the parents table, each once; `generation` counts the steps to it, from 1."""
+    seen: dict[str, int] = {}
+    todo = deque([(token, 0)])
     while todo:
+        one, generation = todo.popleft()
         found = tables.select(f"SELECT {to} FROM token_parents WHERE run_id = ? AND {from_} = ? ORDER BY ordinal, {to}",
-                              (run, todo.pop(0)))
+                              (run, one))
         new = [row[0] for row in found if row[0] not in seen]
-        seen.update(dict.fromkeys(new))
-        todo += new
-    return list(seen)
+        seen.update(dict.fromkeys(new, generation + 1))
+        todo += [(name, generation + 1) for name in new]
+    return [{**_brief(tables, run, name), "generation": generation} for name, generation in seen.items()]
 
 
 def _brief(tables: ReadTables, run: str, token: str) -> Answer:

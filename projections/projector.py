@@ -280,7 +280,8 @@ class RunProjector:
     def _buffered(self, state: State, event: e.TokenBuffered) -> None:
         token, records = state.tokens[event.token], self.records
         key = ids.batch_id(event.aggregation, event.batch)
-        record = records.batches.setdefault(key, [key, event.aggregation, event.batch, "open", None, 0, event.seq, None])
+        record = records.batches.setdefault(
+            key, [key, event.aggregation, event.batch, "open", None, 0, event.seq, None, 0, None, None, None])
         record[5] = event.ordinal + 1
         records.members.setdefault(key, []).append(event.token)
         records.output.members.append([key, event.ordinal, event.token])
@@ -288,13 +289,14 @@ class RunProjector:
 
     def _flushed(self, state: State, event: e.BatchFlushed) -> None:
         records, batch = self.records, ids.batch_id(event.aggregation, event.batch)
-        members = self._batch_closed(event, "flushed")
+        members = self._batch_closed(event, "flushed", len(event.rejected), len(event.outputs or ()))
         rejected = {one.ordinal: records.error(one.code, one.reason) for one in event.rejected}
         for one in event.outputs or ():
             if isinstance(one.output, e.Commitment):
                 records.payload(one.output)
-        if event.outputs_list is not None:
-            records.payload(event.outputs_list)
+        for commitment in (event.outputs_list, event.rejected_list):
+            if commitment is not None:
+                records.payload(commitment)
         rule = state.plan.aggregations[event.aggregation].batch
         go_on = rule is not None and rule.output_mode == "passthrough"
         for ordinal, token in enumerate(members):
@@ -310,14 +312,19 @@ class RunProjector:
 
     def _batch_failed(self, state: State, event: e.BatchFailed) -> None:
         error = self.records.error(event.code, event.error)
+        record = self.records.batches[ids.batch_id(event.aggregation, event.batch)]
+        record[4], record[8] = event.trigger, event.attempt
+        self.records.batch_errors[record[0]] = error
         if not event.retry:
-            for token in self._batch_closed(event, "failed"):
+            for token in self._batch_closed(event, "failed", 0, 0):
                 self.records.close(event, token, "failed", error=error)
 
-    def _batch_closed(self, event: e.BatchFlushed | e.BatchFailed, status: str) -> list[str]:
+    def _batch_closed(self, event: e.BatchFlushed | e.BatchFailed, status: str, rejected: int, outputs: int) -> list[str]:
         key = ids.batch_id(event.aggregation, event.batch)
         record = self.records.batches.pop(key)
-        record[3], record[4], record[7] = status, event.trigger, event.seq
+        record[3], record[4] = status, event.trigger
+        record[7:] = event.seq, event.attempt, rejected, outputs, self.records.batch_errors.pop(key, None)
+        self.records.output.look_up(record, 11)
         self.records.output.batches.append(record)
         return self.records.members.pop(key)
 

@@ -30,6 +30,7 @@ class Records:
         self.groups: dict[str, Group] = {}
         self.batches: dict[str, Record] = {}
         self.members: dict[str, list[str]] = {}
+        self.batch_errors: dict[str, Text] = {}
         self.writes: dict[int, tuple[Record, e.SinkWriteIntended]] = {}
         self.reasons: dict[str, Text] = {}
         self._hashed = 0

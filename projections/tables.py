@@ -114,7 +114,8 @@ groups = _table(
 
 batches = _table(
     "p_batches", "batch_id", _text("batch_id", null=False), _text("aggregation"), _big("number"), _text("status"),
-    _text("trigger"), _big("size"), _big("opened_seq"), _big("closed_seq"),
+    _text("trigger"), _big("size"), _big("opened_seq"), _big("closed_seq"), _big("attempts"), _big("rejected"),
+    _big("outputs"), _text("error"),
 )  # fmt: skip
 
 batch_members = _table(

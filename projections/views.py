@@ -77,7 +77,7 @@ VIEWS: Mapping[str, str] = {
                              "t.branches_missing, t.arrival_order, t.merged_token_id, t.wait_duration_ms, t.collisions, "
                              "t.opened_seq, t.closed_seq"),
     "batches": _view("p_batches", "t.batch_id, t.aggregation, t.number, t.status, t.trigger, t.size, t.opened_seq, "
-                     "t.closed_seq"),
+                     "t.closed_seq, t.attempts, t.rejected, t.outputs, t.error"),
     "batch_members": _view("p_batch_members", "t.batch_id, t.token_id, t.ordinal"),
     "calls": _view("p_calls", "t.token_id, t.node_id, t.attempt, t.call_index, t.kind, t.status, "
                    f"{_hex('t.request')} AS request_hash, {_hex('t.response')} AS response_hash, "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import click
@@ -10,6 +12,9 @@ from counterfoil import api
 from counterfoil.cli import output
 from counterfoil.cli.options import debug_option, form_option, ledger_option, open_ledger
 from ledger.errors import UsageError
+
+SHOWN_MAX = 8
+"""So many tokens of one generation are named."""
 
 
 @click.command("explain")
@@ -42,8 +47,10 @@ def _tell(story: dict[str, Any]) -> None:
     _section("routing", story["routing"], ("seq", "node_id", "label", "to_node", "mode", "flow_type", "reason"))
     for group in story["coalesce_groups"]:
         _tell_group(group)
-    _section("batches", story["batches"], ("batch_id", "status", "trigger", "size"))
-    _section("calls", story["calls"], ("seq", "node_id", "attempt", "kind", "status", "latency_ms"))
+    _section("batches", story["batches"], ("batch_id", "status", "trigger", "size", "attempts", "rejected", "outputs",
+                                           "error", "member"))
+    _section("calls", story["calls"], ("seq", "node_id", "attempt", "kind", "status", "latency_ms", "request",
+                                          "response"))
     _section("sink writes", story["sink_writes"], ("seq", "sink", "status", "uri", "size_bytes"))
     _section("became", story["descendants"], ("token_id", "outcome", "sink_name", "reason", "ended_seq"))
     if not story["complete"]:
@@ -73,8 +80,16 @@ def _tell_origin(story: dict[str, Any]) -> None:
                    f"seq {row['seq']})")
         output.say(f"  source data {output.value_text(row['data'])}")
     if story["ancestors"]:
-        output.say("  line " + " < ".join([story["token_id"], *(one["token_id"] for one in story["ancestors"])]))
+        output.say("  line " + " < ".join([story["token_id"], *_generations(story["ancestors"])]))
         output.say(f"  data at birth {output.value_text(story['token']['data'])}")
+
+
+def _generations(ancestors: list[dict[str, Any]]) -> list[str]:
+    """Parents, then grandparents, and so on; of many in one generation only the first."""
+    generations = groupby(ancestors, key=itemgetter("generation"))
+    names = [[one["token_id"] for one in found] for _, found in generations]
+    return [", ".join(found[:SHOWN_MAX]) + (f" and {len(found) - SHOWN_MAX} more" if len(found) > SHOWN_MAX else "")
+            for found in names]
 
 
 def _tell_group(group: dict[str, Any]) -> None:

@@ -45,7 +45,7 @@ def command(file: str, run_id: str | None, strict: bool, wait: bool, fail_on: tu
     """Run a pipeline FILE, catch the read tables up, print what became of every row, and the receipt."""
     ports = system()
     prepared = binding.prepare(file, ports, strict=strict)
-    for notice in prepared.file.notices:
+    for notice in prepared.notices:
         output.note(f"notice: {notice}")
     for warning in prepared.pipeline.warnings:
         output.note(f"warning: {warning.code}: {warning.what}; {warning.where}")

@@ -28,7 +28,7 @@ def command(run: str, url: str | None, form: str) -> int:
                f"{found['open_tokens']} open, {found['events']} events")
     output.say(f"started {found['started_at']}, sealed {found['sealed_at'] or '-'}, settings {found['settings_hash']}")
     output.say(f"receipt {found['events']}:{found['root'] or '-'}")
-    for title in ("outcomes", "coalesces", "sinks", "violations"):
+    for title in ("outcomes", "coalesces", "batches", "sinks", "violations"):
         if found[title]:
             output.say("")
             output.say(title)

@@ -27,7 +27,7 @@ def command(file: str, strict: bool, form: str) -> int:
     warnings = [warning._asdict() for warning in prepared.pipeline.warnings]
     graph = prepared.pipeline.graph
     if form == output.TABLE:
-        for notice in prepared.file.notices:
+        for notice in prepared.notices:
             output.note(f"notice: {notice}")
         output.say(f"{prepared.file.name} is valid: {len(graph.nodes)} nodes, {len(graph.edges)} edges, "
                    f"{len(warnings)} warnings")
@@ -35,7 +35,7 @@ def command(file: str, strict: bool, form: str) -> int:
             output.say(f"warning {warning.code}: {warning.what}; {warning.where}; {warning.next_step}")
     else:
         output.answer("validate", {"ok": True, "pipeline": prepared.file.name, "errors": [], "warnings": warnings,
-                                   "notices": list(prepared.file.notices)}, form)
+                                   "notices": list(prepared.notices)}, form)
     return 0
 
 

@@ -30,7 +30,8 @@ TABLES = {
     "p_groups": ("group_id", "group_id! coalesce row_index# status trigger failure_reason policy merge_strategy "
                  "expected_branches branches_arrived branches_lost branches_missing arrival_order merged_token_id "
                  "wait_duration_ms# collisions opened_seq# closed_seq#"),
-    "p_batches": ("batch_id", "batch_id! aggregation number# status trigger size# opened_seq# closed_seq#"),
+    "p_batches": ("batch_id", "batch_id! aggregation number# status trigger size# opened_seq# closed_seq# attempts# "
+                  "rejected# outputs# error"),
     "p_batch_members": ("batch_id ordinal", "batch_id! ordinal+ token_id"),
     "p_calls": ("token_id seq", "seq+ token_id! node_id attempt# call_index# kind status request# response# latency_us#"),
     "p_sink_writes": ("number", "number+ sink tokens status uri size_bytes# content_hash idempotency_key seq#"),
