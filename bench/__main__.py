@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from bench import append, fold, memory, rebuild, rows
+from bench import append, effects, fold, memory, rebuild, rows
 
 if __name__ == "__main__":
     rows.main()
+    effects.main()
     append.main()
     fold.main()
     rebuild.main()

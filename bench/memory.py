@@ -1,4 +1,7 @@
-"""Peak memory of a run at 10 k, 100 k and 1 M rows: what is open decides, not what is read. Run: python -m bench.memory"""
+"""Peak memory of a run by its rows, and by its finished groups: what is open decides, not what is read.
+
+Run: python -m bench.memory [KIND ROWS ...]
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,16 @@ import sys
 
 from bench.rows import in_process
 
-DEFAULT_ROWS = (10_000, 100_000, 1_000_000)
+DEFAULTS = {"fork": (10_000, 100_000, 1_000_000), "gather": (1_000, 10_000, 100_000)}
 
 
-def main(sizes: tuple[int, ...] = DEFAULT_ROWS, kind: str = "fork") -> None:
+def main() -> None:
+    """The lines of every kind."""
+    for kind, sizes in DEFAULTS.items():
+        measure(kind, sizes)
+
+
+def measure(kind: str, sizes: tuple[int, ...]) -> None:
     """Print a line for each size, with its ratio to the smallest."""
     first = 0.0
     for rows in sizes:
@@ -19,4 +28,7 @@ def main(sizes: tuple[int, ...] = DEFAULT_ROWS, kind: str = "fork") -> None:
 
 
 if __name__ == "__main__":
-    main(tuple(map(int, sys.argv[1:])) or DEFAULT_ROWS)
+    if sys.argv[1:]:
+        measure(sys.argv[1], tuple(map(int, sys.argv[2:])))
+    else:
+        main()

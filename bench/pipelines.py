@@ -1,8 +1,10 @@
-"""The two standard pipelines over made-up rows of six fields and about 80 bytes, in a directory of their own."""
+"""The standard pipelines over made-up rows, in a directory of their own: two over rows of six fields and about 80 bytes, one
+that explodes orders into items and gathers them again."""
 
 from __future__ import annotations
 
 import csv
+import json
 import random
 import tempfile
 from collections.abc import Iterator
@@ -58,16 +60,51 @@ coalesce:
     on_success: out
 """
 
-KINDS = {"linear": LINEAR, "fork": FORK}
+ITEMS = 4
+GATHER = """
+source:
+  plugin: json
+  on_success: orders
+  options: {{path: "{directory}/orders.jsonl", format: jsonl, on_validation_failure: discard}}
+transforms:
+  - name: items
+    plugin: json_explode
+    input: orders
+    on_success: each
+    on_error: discard
+    options: {{array_field: items}}
+  - name: cost
+    plugin: value_transform
+    input: each
+    on_success: priced
+    on_error: discard
+    options: {{operations: [{{target: cost, expression: "row['item']['count'] * row['item']['price']"}}]}}
+coalesce:
+  - name: order
+    gathers: items
+    input: priced
+    policy: require_all
+    merge: list
+    on_success: out
+sinks:
+  out:
+    plugin: json
+    options: {{path: "{directory}/out.jsonl"}}
+"""
+
+KINDS = {"linear": LINEAR, "fork": FORK, "gather": GATHER}
 
 
 @contextmanager
 def made(kind: str, rows: int) -> Iterator[Path]:
-    """A directory with `pipeline.yaml` and `rows.csv`."""
+    """A directory with `pipeline.yaml` and what it reads: `rows.csv`, or `orders.jsonl`."""
     with tempfile.TemporaryDirectory(prefix="counterfoil-bench-") as name:
         directory = Path(name)
         (directory / "pipeline.yaml").write_text(f"name: {kind}\n" + KINDS[kind].format(directory=name), encoding="utf-8")
-        write_rows(directory / "rows.csv", rows)
+        if kind == "gather":
+            write_orders(directory / "orders.jsonl", rows)
+        else:
+            write_rows(directory / "rows.csv", rows)
         yield directory
 
 
@@ -81,3 +118,13 @@ def write_rows(path: Path, rows: int) -> None:
         for row in range(rows):
             writer.writerow([row, f"customer {chance.randrange(10**6):06}", chance.choice(cities),
                              round(chance.uniform(1, 500), 2), chance.randrange(1, 9), f"note {chance.randrange(10**9):09}"])
+
+
+def write_orders(path: Path, rows: int) -> None:
+    """Seeded orders of `ITEMS` items; the same for the same number."""
+    chance = random.Random(SEED)
+    with path.open("w", encoding="utf-8") as file:
+        for row in range(rows):
+            items = [{"sku": f"s{chance.randrange(10**5):05}", "count": chance.randrange(1, 9),
+                      "price": round(chance.uniform(1, 500), 2)} for _ in range(ITEMS)]
+            file.write(json.dumps({"id": row, "customer": f"customer {chance.randrange(10**6):06}", "items": items}) + "\n")

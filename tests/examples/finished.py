@@ -40,15 +40,26 @@ def expected(name: str) -> dict[str, Any]:
     return promised
 
 
-def run(name: str, folder: Path) -> Finished:
-    """Run the example in `folder`, which sees the project's `examples` and has an `out` of its own."""
-    (folder / "examples").symlink_to(ROOT / "examples", target_is_directory=True)
-    (folder / "out" / name).mkdir(parents=True)
-    ledger = f"sqlite:///{folder}/out/ledger.db"
+def run(name: str, folder: Path, file: str = "pipeline.yaml") -> Finished:
+    """Run the example in `folder`."""
+    ledger = prepare(name, folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        receipt = _command("run", f"examples/{name}/pipeline.yaml", "--run-id", name, "--ledger", ledger)
-    return Finished(receipt, _sinks(name, folder), ledger)
+        receipt = _command("run", f"examples/{name}/{file}", "--run-id", name, "--ledger", ledger)
+    return Finished(receipt, sinks(name, folder, file), ledger)
+
+
+def prepare(name: str, folder: Path) -> str:
+    """Let `folder` see the project's `examples` and have an `out` of its own; gives the url of its ledger."""
+    (folder / "examples").symlink_to(ROOT / "examples", target_is_directory=True)
+    (folder / "out" / name).mkdir(parents=True)
+    return f"sqlite:///{folder}/out/ledger.db"
+
+
+def sinks(name: str, folder: Path, file: str = "pipeline.yaml") -> dict[str, list[dict[str, Any]]]:
+    """The rows in the file of each sink."""
+    pipeline = yaml.safe_load((ROOT / "examples" / name / file).read_text(encoding="utf-8"))
+    return {sink: _rows(folder / settings["options"]["path"]) for sink, settings in pipeline["sinks"].items()}
 
 
 def _command(*arguments: str) -> dict[str, Any]:
@@ -59,11 +70,6 @@ def _command(*arguments: str) -> dict[str, Any]:
         pytest.fail(f"counterfoil {' '.join(arguments)} exited {ended.value.code}: {err.getvalue()}")
     answer: dict[str, Any] = json.loads(out.getvalue())
     return answer
-
-
-def _sinks(name: str, folder: Path) -> dict[str, list[dict[str, Any]]]:
-    pipeline = yaml.safe_load((ROOT / "examples" / name / "pipeline.yaml").read_text(encoding="utf-8"))
-    return {sink: _rows(folder / settings["options"]["path"]) for sink, settings in pipeline["sinks"].items()}
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
