@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from tests.house import style, tree, walls, words
+from tests.house import style, tree, waiting, walls, words
 from tests.house.edges import DOORS, EDGES
 from tests.house.tree import PACKAGES, PYTHON, Parsed, parse
 
@@ -17,6 +17,7 @@ Rule = Callable[[Parsed], Sequence[str]]
 
 OURS = tree.python_files(PACKAGES)
 ALL = tree.python_files(PYTHON)
+TESTS = [file for file in ALL if file.path.startswith("tests/")]
 
 
 def _allowed(path: str) -> frozenset[str] | None:
@@ -65,15 +66,21 @@ def test_every_python_file_keeps_the_rule(rule: Rule) -> None:
     assert [finding for file in ALL for finding in rule(file)] == []
 
 
-def test_no_test_sleeps() -> None:
-    """A test that waits for time is slow on a good day and wrong on a bad one."""
-    assert [finding for file in tree.python_files(("tests",)) for finding in style.sleeps(file)] == []
+@pytest.mark.parametrize("rule", [waiting.sleeps, waiting.waiting_loops])
+def test_no_test_waits_on_its_own(rule: Rule) -> None:
+    """C5: what a run has to wait for is the product's to wait for; time is simulated, other processes have timeouts."""
+    assert [finding for file in TESTS for finding in rule(file)] == []
+
+
+def test_every_exception_to_waiting_is_needed() -> None:
+    """C5: an excuse outlives its reason unless somebody looks."""
+    assert waiting.stale(TESTS) == []
+    assert waiting.stale([]) == list(waiting.ALLOWED)
 
 
 def test_every_test_file_says_what_it_is_about() -> None:
     """Test modules have docstrings too."""
-    assert [finding for file in tree.python_files(("tests",)) for finding in style.undocumented(file)[:1]
-            if finding.endswith(": module")] == []
+    assert [finding for file in TESTS for finding in style.undocumented(file)[:1] if finding.endswith(": module")] == []
 
 
 def test_every_edge_that_is_allowed_is_used() -> None:
@@ -133,8 +140,18 @@ COUNTER_EXAMPLES: Sequence[tuple[Rule, str, str]] = (
     (style.swallowed_errors, "engine/a.py", "try:\n    f()\nexcept:\n    pass"),
     (style.swallowed_errors, "engine/a.py", "try:\n    f()\nexcept (ValueError, BaseException):\n    ..."),
     (style.swallowed_errors, "engine/a.py", "with contextlib.suppress(Exception):\n    f()"),
-    (style.sleeps, "tests/a.py", "time.sleep(1)"),
-    (style.sleeps, "tests/a.py", "from time import sleep\nsleep(1)"),
+    (waiting.sleeps, "tests/a.py", "time.sleep(1)"),
+    (waiting.sleeps, "tests/a.py", "from time import sleep\nsleep(1)"),
+    (waiting.sleeps, "tests/a.py", "from time import sleep as nap"),
+    (waiting.sleeps, "tests/a.py", "run(pause=time.sleep)"),
+    (waiting.waiting_loops, "tests/a.py", "while not done():\n    pass"),
+    (waiting.waiting_loops, "tests/a.py", "def f():\n    while not done():\n        ..."),
+    (waiting.waiting_loops, "tests/a.py", "while True:\n    if done():\n        break\n    event.wait(0.1)"),
+    (waiting.waiting_loops, "tests/a.py", "while not event.wait(0.1):\n    x += 1"),
+    (waiting.waiting_loops, "tests/a.py", "while process.poll() is None:\n    x += 1"),
+    (waiting.waiting_loops, "tests/a.py", "for _ in range(100):\n    if done():\n        break\n    time.sleep(1)"),
+    (waiting.waiting_loops, "tests/a.py", "for _ in itertools.count():\n    run.pause()"),
+    (waiting.waiting_loops, "tests/doors/test_stopping.py", "def other():\n    while not done():\n        pass"),
     (_words, "docs/a.py", f"# {words.HOSTS[0]}"),
     (_words, "docs/a.py", f"# {words.PATHS[0]}x"),
     (_words, "docs/a.py", f"# {words.OPTIONS[0]}"),
@@ -151,6 +168,12 @@ FINE: Sequence[tuple[Rule, str, str]] = (
     (style.swallowed_errors, "engine/a.py", "try:\n    f()\nexcept Exception as error:\n    note(error)"),
     (style.swallowed_errors, "engine/a.py", "try:\n    f()\nexcept KeyError:\n    pass"),
     (style.too_long, "engine/a.py", "x = 1\n" * 400),
+    (waiting.sleeps, "tests/a.py", "asleep(1)\n# sleep"),
+    (waiting.sleeps, "tests/kit/loopback.py", "time.sleep(1)"),
+    (waiting.waiting_loops, "tests/a.py", "assert process.wait(60) == 0\nthread.join()"),
+    (waiting.waiting_loops, "tests/a.py", "while todo:\n    todo.pop()"),
+    (waiting.waiting_loops, "tests/a.py", "for token in tokens:\n    log.wait(1)"),
+    (waiting.waiting_loops, "tests/doors/test_stopping.py", "def until(p):\n    for _ in range(9):\n        p.wait(1)"),
 )
 
 

@@ -216,6 +216,19 @@ def test_the_predecessors_keys_are_taken_with_a_notice_each() -> None:
     assert not Path("counterfoil.db").exists()
 
 
+def test_a_steps_schema_is_taken_with_a_notice() -> None:
+    """The predecessor's files give every step a schema; here rows are checked where they come in and go out."""
+    step = ("transforms:\n  - name: same\n    plugin: passthrough\n    input: rows\n    on_success: good\n"
+            "    on_error: discard\n    options: {schema: {mode: observed}}\n")
+    head = "source: {plugin: csv, on_success: rows, options: {path: in.csv, on_validation_failure: discard}}\n"
+    write({"pipeline.yaml": head + step + "sinks: {good: {plugin: json, options: {path: good.jsonl}}}\n", "in.csv": INPUT})
+    told = done("run", "pipeline.yaml", "--strict")
+    assert [line for line in told.err.splitlines() if line.startswith("notice: ")] == [
+        "notice: pipeline.yaml:8: transforms[0].options.schema is accepted and has no effect: the source's schema is "
+        "checked, and a sink's"]
+    assert lines("good.jsonl") != []
+
+
 def test_words_that_other_yaml_readers_change_are_names_here() -> None:
     """`no` and `on` are branches, `1:30` is text."""
     text = JOINED.replace("[left, right]", "[no, on]").replace("input: left", "input: no").replace(

@@ -90,7 +90,7 @@ def test_a_story_goes_both_ways(told: Story) -> None:
     assert [tuple(state[name] for name in STATES) for state in read["node_states"]] == [
         (0, "source", "completed"), (1, "no_bad", "completed"), (2, "no_drop", "completed"), (3, "route", "completed")]
     table = told.done("explain", "story", "0+join").out
-    assert "0+join < 0.a < 0.b < 0" in table
+    assert "0+join < 0.a, 0.b < 0" in table
 
 
 def test_explain_says_why_a_coalesce_failed(told: Story) -> None:

@@ -284,14 +284,27 @@ def test_an_effect_is_a_step_with_its_intent_on_record() -> None:
     assert types.index("StepStarted") < types.index("StepCompleted")
 
 
-@pytest.mark.parametrize("step", ["later", "yields"])
-def test_a_function_that_is_not_plain_is_refused_when_it_is_named(step: str) -> None:
-    """`async` and `yield` return no row: said once, and not for every row."""
-    write({"own_odd.py": "async def later(row):\n    return row\n\ndef yields(row):\n    yield row\n",
+@pytest.mark.parametrize(("step", "said"), [("later", "return a row or a list"), ("yields", "annotation Iterator[...]"),
+                                            ("later_many", "return a row or a list")])
+def test_a_function_that_is_not_plain_is_refused_when_it_is_named(step: str, said: str) -> None:
+    """`async` returns no row, and `yield` any number of them: said once, and not for every row."""
+    write({"own_odd.py": "async def later(row):\n    return row\n\ndef yields(row):\n    yield row\n\n"
+                         "async def later_many(row):\n    yield row\n",
            "pipeline.yaml": PIPELINE.format(plugin=f"own_odd:{step}", on_error="discard", options="{}")})
     told = tell("validate", "pipeline.yaml", ledger=None)
     assert (told.code, told.error.split(":")[0]) == (3, "PLUGIN_BROKEN")
-    assert "return a row or a list" in told.error
+    assert said in told.error
+
+
+def test_a_step_that_yields_expands() -> None:
+    """C1: its rows are taken one by one, no more of them than a row may become, so that an endless one ends too."""
+    write({"own_many.py": "from collections.abc import Iterator\n\ndef many(row) -> Iterator[dict]:\n    n = 0\n"
+                          "    while n < row['times']:\n        yield {'n': n}\n        n += 1\n"})
+    receipt = run("own_many:many", {"times": 3}, {"times": 0}, {"times": 2**60})
+    assert lines("good.jsonl") == [{"n": 0}, {"n": 1}, {"n": 2}]
+    assert lines("failed.jsonl") == [{"times": 2**60}]
+    assert reason("2") == "limit_exceeded: expected at most 10000 rows, found more"
+    assert receipt["outcomes"] == {"completed": 3, "expanded": 1, "dropped_by_filter": 1, "routed": 1}
 
 
 ENTRY_POINTS = """\

@@ -39,7 +39,7 @@ class Piecewise:
         event = coalesces.arrive(state, state.tokens[token], coalesce)
         assert event is not None
         self.recorder.record(event)
-        self.loop._rows[token] = freeze({"n": 0})
+        self.loop.desk.rows[token] = freeze({"n": 0})
 
     def step(self, token: str, node: str) -> None:
         """A step changes nothing."""
@@ -109,7 +109,7 @@ def test_the_same_token_arriving_again_is_not_an_event() -> None:
     held = state.groups["0+outer"].arrived["y"]
     assert coalesces.arrive(state, held, "outer") is None
     assert state.groups["0+outer"].arrived == {"y": held}
-    assert pieces.loop._rows == {"0.y": {"n": 0}}
+    assert pieces.loop.desk.rows == {"0.y": {"n": 0}}
 
 
 def test_arriving_where_there_is_no_coalesce_names_those_there_are() -> None:

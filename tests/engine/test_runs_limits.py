@@ -38,7 +38,7 @@ def test_nothing_is_kept_of_rows_that_ended() -> None:
     recorder, loop = made.opened()
     assert loop.run() is None
     state = recorder.state
-    assert (state.tokens, state.families, state.groups, loop._rows, loop._stack) == ({}, {}, {}, {}, [])
+    assert (state.tokens, state.families, state.groups, loop.desk.rows, loop.desk.stack) == ({}, {}, {}, {}, [])
     assert list(state.closed_rows) == [(0, ROWS)]
     assert max(open_families) <= ROWS_PER_COMMIT
     assert not state.owed

@@ -109,15 +109,6 @@ def module_state(file: Parsed) -> list[str]:
     return found
 
 
-def sleeps(file: Parsed) -> list[str]:
-    """Calls of anything named `sleep`."""
-    return [
-        f"{file.path}:{node.lineno}"
-        for node in ast.walk(file.tree)
-        if isinstance(node, ast.Call) and _name(node.func) == "sleep"
-    ]
-
-
 def functions(tree: ast.AST) -> Iterator[Function]:
     """Every function and method, nested ones too."""
     for node in ast.walk(tree):

@@ -23,7 +23,8 @@ MAY_IMPORT: Mapping[str, frozenset[str]] = {
 OUTSIDE = frozenset({
     "asyncio", "concurrent", "ctypes", "fcntl", "getpass", "http", "io", "logging", "multiprocessing", "os", "platform",
     "random", "requests", "secrets", "select", "shutil", "signal", "socket", "sqlalchemy", "sqlite3", "ssl",
-    "subprocess", "sys", "tempfile", "threading", "time", "urllib", "uuid", "warnings",
+    "subprocess", "sys", "tempfile", "threading", "time", "urllib", "urllib3", "uuid",
+    "warnings",
 })  # fmt: skip
 CALLS = frozenset({"open", "print", "input", "exec", "eval", "breakpoint"})
 METHODS = frozenset({"now", "utcnow", "today", "read_text", "write_text", "read_bytes", "write_bytes", "mkdir",

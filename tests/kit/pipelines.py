@@ -9,7 +9,7 @@ the events alone, by a bookkeeping (`tests.kit.stories`) that shares nothing wit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -18,10 +18,14 @@ import msgspec
 from engine import binding, pipeline_file
 from engine import graph as graphs
 from engine import run as running
-from engine.bound import BoundPipeline, BoundStep, Transform
+from engine.attempts import Attempt
+from engine.bound import BoundPipeline, Transform
+from engine.executors.calls import Called
 from engine.loop import Hooks, Loop
+from engine.plugin_api import aggregation, effect
 from engine.plugins import Catalog
 from engine.recorder import Recorder
+from engine.workers import Workers
 from ledger import events as e
 from ledger import ids, reader, registry
 from ledger.errors import RunIncomplete
@@ -33,11 +37,13 @@ from ledger.verify import integrity
 from ledger.writer import Writer
 from tests.kit import stories
 from tests.kit.ports import EPOCH_US, SimulatedTime
-from tests.kit.twins import ListSink, ListSource, StepFeed, TrialStore
+from tests.kit.twins import InlineWorkers, ListSink, ListSource, StepFeed, TrialStore
 
 RUN = "tried"
 PATH = "pipeline.yaml"
 EXPANDING = "tests.kit.pipelines:expanding"
+BATCHING = "tests.kit.pipelines:batching"
+EFFECT = "tests.kit.pipelines:touching"
 
 EventT = TypeVar("EventT", bound=e.Event)
 Rows = list[dict[str, Any]]
@@ -46,6 +52,18 @@ Rows = list[dict[str, Any]]
 def expanding(row: Mapping[str, object]) -> list[dict[str, object]]:
     """A plugin that expands, for files to name; a test says by node name what it does."""
     return [dict(row)]
+
+
+@aggregation
+def batching(rows: Sequence[Mapping[str, object]]) -> list[dict[str, object]]:
+    """A batch plugin for files to name; a test says by node name what it does."""
+    return [dict(row) for row in rows]
+
+
+@effect
+def touching(row: Mapping[str, object], attempt: Attempt) -> dict[str, object]:
+    """An effect for files to name; a test says by node name what it does: `(row, attempt)`."""
+    return dict(row)
 
 
 @dataclass
@@ -60,6 +78,7 @@ class Trial:
     store: Store
     run: str = RUN
     hooks: Hooks = field(default_factory=Hooks)
+    workers: Workers[Called] = field(default_factory=InlineWorkers)
 
     @property
     def graph(self) -> Graph:
@@ -73,14 +92,15 @@ class Trial:
     def start(self) -> running.Receipt:
         """Run it with the production code; whatever it raises is raised."""
         feed = StepFeed(self.source.items(None), self.time)
-        return running.start(self.store, self.opening(), self.bound, self.time.ports(), self.hooks, feed)
+        return running.start(self.store, self.opening(), self.bound, self.time.ports(), self.hooks, feed, self.workers)
 
     def opened(self) -> tuple[Recorder, Loop]:
         """The run with its first events said, and the loop that would drive it: for tests that look inside."""
         ports = self.time.ports()
         recorder = Recorder(State(self.run), Writer(self.store, self.run), ports)
         running._open(recorder, self.store, self.opening(), ports)
-        return recorder, Loop(self.bound, recorder, StepFeed(self.source.items(None), self.time), self.hooks)
+        feed = StepFeed(self.source.items(None), self.time)
+        return recorder, Loop(self.bound, recorder, feed, self.workers, self.hooks, registry.ledger_id(self.store))
 
     def go(self) -> Ran:
         """Run it, and check what it left; a run that stopped by a fault has `fault` and no receipt."""
@@ -100,21 +120,22 @@ def trial(text: str, rows: Iterable[object] = (), steps: Mapping[str, Transform]
           store: Store | None = None, run: str = RUN) -> Trial:
     """Read and build the file.
 
-    `steps` and `conditions` say by node name what its transforms and its gates answer; the others do what the file says.
+    `steps` and `conditions` say by node name what its transforms, its aggregations and its gates answer; the others do what
+    the file says. A step that is an effect is called with its row and, by name, its `attempt`.
     """
     file = pipeline_file.parse(text, PATH, {})
     prepared = binding.Prepared(file, graphs.build(file, Catalog()))
     bound = binding.bound(prepared)
     source = ListSource(rows)
     sinks = {name: ListSink(name) for name in bound.sinks}
-    unknown = (set(steps or {}) - set(bound.steps)) | (set(conditions or {}) - set(bound.gates))
+    unknown = (set(steps or {}) - set(bound.steps) - set(bound.aggregations)) | (set(conditions or {}) - set(bound.gates))
     if unknown:
         raise ValueError(f"no such nodes in the file: {sorted(unknown)}")
-    made = {name: BoundStep(step.node, (steps or {}).get(name, step.call), step.retry)
-            for name, step in bound.steps.items()}
+    batches = {name: replace(one, call=(steps or {}).get(name, one.call)) for name, one in bound.aggregations.items()}
+    made = {name: replace(step, call=(steps or {}).get(name, step.call)) for name, step in bound.steps.items()}
     gates = {name: replace(gate, condition=(conditions or {}).get(name, gate.condition))
              for name, gate in bound.gates.items()}
-    bound = replace(bound, source=source, steps=made, gates=gates, sinks=sinks)
+    bound = replace(bound, source=source, steps=made, gates=gates, aggregations=batches, sinks=sinks)
     store = store if store is not None else TrialStore()
     if store.head(ids.LEDGER_STREAM) is None:
         registry.create(store, "trial", EPOCH_US)
@@ -195,13 +216,14 @@ class Sketch:
     """A pipeline file in the making, for tests that make many; what it says is text in the end, as anyone's file."""
 
     def __init__(self, first: str, *, attempts: int = 1, delay_seconds: float = 1.0, invalid: str = "discard",
-                 limits: Mapping[str, int] | None = None) -> None:
+                 limits: Mapping[str, int] | None = None, workers: int = 1) -> None:
         self._data: dict[str, Any] = {
             "name": "sketch",
             "source": {"plugin": "null", "on_success": first, "options": {"on_validation_failure": invalid}},
             "retry": {"max_attempts": attempts, "initial_delay_seconds": delay_seconds,
                       "max_delay_seconds": delay_seconds, "exponential_base": 1.0},
-            "limits": dict(limits or {}), "transforms": [], "gates": [], "coalesce": [], "sinks": {},
+            "concurrency": {"max_workers": workers}, "limits": dict(limits or {}),
+            "transforms": [], "gates": [], "aggregations": [], "coalesce": [], "sinks": {},
         }  # fmt: skip
 
     def step(self, name: str, input_: str, to: str, on_error: str = "discard", *, expands: bool = False) -> Sketch:
@@ -235,6 +257,18 @@ class Sketch:
         """A coalesce of what a step expanded."""
         self._data["coalesce"].append({"name": name, "gathers": step, "input": input_, "policy": policy,
                                        "on_success": to, "merge": "list"} | settings)
+        return self
+
+    def batch(self, name: str, input_: str, to: str, on_error: str = "discard", **settings: object) -> Sketch:
+        """An aggregation, with `trigger`, `output_mode` and `expected_output_count` among the `settings`."""
+        self._data["aggregations"].append({"name": name, "plugin": BATCHING, "input": input_, "on_success": to,
+                                           "on_error": on_error} | settings)
+        return self
+
+    def effect(self, name: str, input_: str, to: str, on_error: str = "discard") -> Sketch:
+        """A transform that touches the outside world, and takes its attempt."""
+        self._data["transforms"].append({"name": name, "plugin": EFFECT, "input": input_, "on_success": to,
+                                         "on_error": on_error})
         return self
 
     def sink(self, *names: str, on_write_failure: str = "discard") -> Sketch:

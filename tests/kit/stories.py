@@ -44,6 +44,17 @@ def said(event: e.Event) -> str:
             text = f"{event.group} {event.trigger}"
         case e.CoalesceFailed():
             text = f"{event.group} {event.trigger} {event.reason}"
+        case e.StepStarted():
+            text = f"{event.token} {event.node} #{event.attempt}"
+        case e.CallRecorded():
+            text = f"{event.token} {event.node} #{event.attempt} call {event.call} {event.kind} {event.status}"
+        case e.TokenBuffered():
+            text = f"{event.token} {event.aggregation}@{event.batch} {event.ordinal}"
+        case e.BatchFlushed():
+            text = f"{event.aggregation}@{event.batch} #{event.attempt} {event.trigger} {_made(event)}"
+        case e.BatchFailed():
+            batch = f"{event.aggregation}@{event.batch} #{event.attempt}"
+            text = f"{batch} {event.trigger} {event.code}{' retry' if event.retry else ''}"
         case e.SinkWriteIntended():
             text = f"{event.sink} {','.join(event.tokens)}"
         case e.SinkWriteConfirmed():
@@ -62,6 +73,13 @@ def said(event: e.Event) -> str:
         case _:
             text = ""
     return f"{kind} {text}".rstrip()
+
+
+def _made(event: e.BatchFlushed) -> str:
+    """The outputs by their parents, and who was rejected: `all 0+2 rejected 1:negative`."""
+    made = ["+".join(map(str, one.parents)) if one.parents != "all" else "all" for one in event.outputs or ()]
+    refused = ",".join(f"{one.ordinal}:{one.code}" for one in event.rejected)
+    return " ".join([*made, *([f"rejected {refused}"] if refused else [])]) or "nothing"
 
 
 def loss(event: e.BranchLost) -> str:
@@ -88,13 +106,15 @@ def check_sealed(events: Sequence[e.Event], found: Mapping[str, Sequence[str]]) 
 
 
 class _Book:
-    """Births and ends; batches are not in it yet."""
+    """Births and ends."""
 
     def __init__(self, graph: Graph) -> None:
         self.ends: dict[str, list[str]] = {}
         self._held: dict[str, list[str]] = {}
         self._way: dict[str, str] = {}
         self._writes: dict[int, tuple[str, ...]] = {}
+        self._members: dict[str, list[str]] = {}
+        self._passing = {node.id for node in graph.nodes if node.batch and node.batch.output_mode == "passthrough"}
         self._sinks = {node.id for node in graph.nodes if node.kind == "sink"}
         self._routeless = {node.id for node in graph.nodes if node.on_error is None}
         self._gathered = {node.coalesce.gathers for node in graph.nodes if node.coalesce}
@@ -124,6 +144,13 @@ class _Book:
                 self._diverted(event)
             case e.BranchArrived() | e.BranchArrivedLate() | e.TokensCoalesced() | e.CoalesceFailed():
                 self._group(event)
+            case e.TokenBuffered():
+                self._members.setdefault(f"{event.aggregation}@{event.batch}", []).append(event.token)
+            case e.BatchFlushed():
+                self._flushed(event)
+            case e.BatchFailed():
+                if not event.retry:
+                    del self._members[f"{event.aggregation}@{event.batch}"]
             case e.SinkWriteIntended():
                 self._writes[event.write] = event.tokens
             case e.SinkWriteFailed():
@@ -142,6 +169,22 @@ class _Book:
             self._end(event.token, "diverted" if event.kind == "sink_refused" else "quarantined")
         else:
             self._way[event.token] = event.kind
+
+    def _flushed(self, event: e.BatchFlushed) -> None:
+        """G11: rejected members are nobody's parents and leave by their own divert."""
+        batch = f"{event.aggregation}@{event.batch}"
+        members = self._members.pop(batch)
+        if event.aggregation in self._passing:
+            return
+        rejected = {one.ordinal for one in event.rejected}
+        named: set[int] = set()
+        for ordinal, output in enumerate(event.outputs or ()):
+            self._born(f"{batch}:{ordinal}")
+            named |= set(range(len(members))) - rejected if output.parents == "all" else set(output.parents)
+        assert not named & rejected, f"{batch}: a rejected member is a parent"
+        for ordinal, token in enumerate(members):
+            if ordinal not in rejected:
+                self._end(token, "consumed_in_batch" if ordinal in named else "dropped_by_filter")
 
     def _group(self, event: e.BranchArrived | e.BranchArrivedLate | e.TokensCoalesced | e.CoalesceFailed) -> None:
         if isinstance(event, e.BranchArrived):

@@ -8,8 +8,10 @@ from hashlib import sha256
 
 import msgspec
 
+from engine.executors.calls import Called
 from engine.feed import Broken, Exhausted
 from engine.plugin_api import Delivery, Prepared, Refusal, RowFault, SourceIdentity, SourceRow, Written
+from engine.workers import Finished
 from ledger.memory_store import MemoryStore
 from ledger.store import Part
 from tests.kit.ports import SimulatedTime
@@ -119,6 +121,33 @@ class StepFeed:
 
     def close(self) -> None:
         """See `engine.feed.Feed`."""
+
+
+class InlineWorkers:
+    """Workers without threads: a job is done when it is started."""
+
+    def __init__(self) -> None:
+        self._done: list[Finished[Called]] = []
+
+    def start(self, ticket: int, job: Callable[[], Called]) -> None:
+        """See `engine.workers.Workers`."""
+        self._done.append(Finished(ticket, job()))
+
+    def finished(self) -> list[Finished[Called]]:
+        """See `engine.workers.Workers`."""
+        done, self._done = self._done, []
+        return done
+
+    def give_up(self, ticket: int) -> None:
+        """See `engine.workers.Workers`."""
+
+    @property
+    def hung(self) -> int:
+        """See `engine.workers.Workers`."""
+        return 0
+
+    def close(self) -> None:
+        """See `engine.workers.Workers`."""
 
 
 class ListSink:

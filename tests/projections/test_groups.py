@@ -182,7 +182,7 @@ def test_a_batch_is_open_flushed_or_failed(name: str, expected: list[tuple[str, 
 
 
 def test_a_batch_that_is_tried_again_is_still_open() -> None:
-    """D8: its members wait."""
+    """D8: its members wait, and what made it due stands."""
     log = lawful_many.batch_timed_out()
     with told(log, place(log, e.BatchFailed)) as found:
-        assert found.told("batches", "status, trigger, size", "number = 3") == [("open", None, 1)]
+        assert found.told("batches", "status, trigger, size", "number = 3") == [("open", "end_of_source", 1)]
