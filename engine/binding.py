@@ -18,12 +18,13 @@ from engine.bound import BoundAggregation, BoundGate, BoundPipeline, BoundStep, 
 from engine.checked_source import CheckedSource
 from engine.fingerprints import fingerprints
 from engine.masking import Masking
-from engine.plugin_api import Source
-from engine.plugins import BUILT_IN_ORIGIN, Catalog, OptionsInvalid, Plugin, bind
+from engine.plugin_api import DEADLINE_SECONDS, DEADLINE_SECONDS_MAX, Source
+from engine.plugins import BUILT_IN_ORIGIN, Catalog, OptionsInvalid, bind
 from engine.ports import Ports
 from engine.problems import PipelineRefused, hushed
 from engine.redaction import RedactedSource
 from engine.run import Opening
+from engine.schema import shown
 from engine.wiring import sections
 from ledger.errors import RunIncomplete, UsageError
 from ledger.expressions import compile_expression
@@ -69,8 +70,7 @@ def bound(prepared: Prepared) -> BoundPipeline:
     return BoundPipeline(
         source=source,
         key_field=settings.source.key,
-        steps={one.name: _step(nodes[one.name], made[one.name], retry, pipeline.plugins[one.name])
-               for one in settings.transforms},
+        steps={one.name: _step(prepared, nodes[one.name], made[one.name], retry) for one in settings.transforms},
         gates={one.name: BoundGate(nodes[one.name], compile_expression(one.condition), dict(one.routes))
                for one in settings.gates},
         sinks={name: made[name] for name in settings.sinks},
@@ -125,15 +125,23 @@ def _made(prepared: Prepared, node: str) -> Any:
     try:
         return bind(plugin, prepared.pipeline.options[node])
     except OptionsInvalid as invalid:
-        text = "; ".join(str(found["msg"]) for found in invalid.errors)
-        places = {SOURCE: ("source",), **{name: path for _, name, path in sections(prepared.file)}}
-        found = prepared.file.problem("PLUGIN_REFUSED", (*places[node], "options"), f"{plugin.origin}: {text}",
-                                      "mend its options, or the plugin")
-        raise PipelineRefused(hushed([found], prepared.file.secrets.values())) from invalid
+        raise _refused(prepared, node, "; ".join(str(found["msg"]) for found in invalid.errors)) from invalid
 
 
-def _step(node: Node, call: Transform, retry: RetryPolicy, plugin: Plugin) -> BoundStep:
-    seconds = getattr(call, "deadline_seconds", plugin.deadline_seconds)
+def _refused(prepared: Prepared, node: str, text: str) -> PipelineRefused:
+    """A plugin does not take its options, or is not what its place needs."""
+    places = {SOURCE: ("source",), **{name: path for _, name, path in sections(prepared.file)}}
+    found = prepared.file.problem("PLUGIN_REFUSED", (*places[node], "options"),
+                                  f"{prepared.pipeline.plugins[node].origin}: {text}", "mend its options, or the plugin")
+    return PipelineRefused(hushed([found], prepared.file.secrets.values()))
+
+
+def _step(prepared: Prepared, node: Node, call: Transform, retry: RetryPolicy) -> BoundStep:
+    plugin = prepared.pipeline.plugins[node.id]
+    seconds = getattr(call, "deadline_seconds", plugin.deadline_seconds) if plugin.effect else DEADLINE_SECONDS
+    if type(seconds) not in (int, float) or not 0 < seconds <= DEADLINE_SECONDS_MAX:
+        raise _refused(prepared, node.id, f"expected deadline_seconds above 0 and at most {DEADLINE_SECONDS_MAX:g}, found "
+                       f"{shown(seconds)}")
     return BoundStep(node, call, retry, plugin.takes_attempt, seconds)
 
 

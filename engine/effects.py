@@ -57,6 +57,7 @@ class Effects:
         self._capacity = capacity
         self._limits = limits
         self._ledger = ledger
+        self._encode = partial(effects.encoded, masking=desk.recorder.masking, bytes_max=limits.row_bytes_max)
         self._now_ns: Callable[[], int] = desk.recorder.ports.monotonic_ns
         self._waiting: deque[tuple[Token, FrozenRow]] = deque()
         self._running: dict[int, _Running] = {}
@@ -107,18 +108,18 @@ class Effects:
     def _begin(self, token: Token, row: FrozenRow) -> tuple[int, _Running]:
         step = self._steps[token.node]
         key = ids.effect_key(self._ledger, self._desk.state.run, token.id, token.node)
-        attempt = Attempt(key, token.attempt, step.deadline_seconds, self._now_ns)
+        attempt = Attempt(key, token.attempt, step.deadline_seconds, self._now_ns, self._encode)
         self._desk.record(effects.begun(token, key))
         self._tickets += 1
         return self._tickets, _Running(token, row, step, attempt)
 
     def ended(self) -> Iterator[Ended]:
         """Every attempt that has ended, in the order in which it did; then those whose deadline has passed."""
+        now_ns = self._now_ns()
         for finished in self._workers.finished():
             running = self._running.pop(finished.ticket, None)
             if running is not None:
                 yield self._ended(running, self._answer(running, finished.answer))
-        now_ns = self._now_ns()
         late = [ticket for ticket, running in self._running.items() if running.attempt.deadline_ns <= now_ns]
         for ticket in late:
             running = self._running.pop(ticket)

@@ -84,11 +84,15 @@ class Loop:
         Raises `RunIncomplete` when the source or a sink failed: the rows read so far finish first, and everything is
         committed.
         """
-        while (reason := self._hooks.stopping()) is None:
-            self._tick()
-            self._check_limits()
-            if not self._go_on():
-                return None
+        try:
+            while (reason := self._hooks.stopping()) is None:
+                self._tick()
+                self._check_limits()
+                if not self._go_on():
+                    return None
+        except RunIncomplete:
+            self._finish_what_runs()
+            raise
         self._finish_what_runs()
         self._flush()
         return reason
@@ -102,6 +106,8 @@ class Loop:
         elif self._effects.may_start and (self._effects.is_enough or not self._may_read()):
             self._effects.start()
         elif self._commit_is_due():
+            if self._effects.may_start:
+                self._effects.start()
             self._flush()
         elif self._may_read():
             self._read()
@@ -121,7 +127,7 @@ class Loop:
         self._drain()
         while self._effects.running:
             if not self._hear():
-                self._feed.pause(self._patience())
+                self._feed.pause(self._wait())
             self._tick()
             self._drain()
 
@@ -185,7 +191,7 @@ class Loop:
             self._source_failed(item)
 
     def _source_failed(self, item: Broken) -> None:
-        text = describe(item.error)
+        text = self._recorder.shown(describe(item.error))
         position = self._state.position
         self.desk.record(SourceFailed(position=position, code="source_raised", error=self._recorder.keep_text(text)))
         self._fault = RunIncomplete("SOURCE_FAILED", text, where=f"source, after position {position}",
@@ -209,7 +215,7 @@ class Loop:
         for token, row, step, called, made in self._effects.ended():
             heard = True
             self._tick()
-            for event in effects.calls_made(token, made, self._recorder, self._recorder.masking, self._limits.row_bytes_max):
+            for event in effects.calls_made(token, made, self._recorder):
                 self.desk.record(event)
             self._conclude(step, token, row, called)
             self._drain()
@@ -312,13 +318,18 @@ class Loop:
 
     def _patience(self) -> float:
         """How long to wait for a row: until the next commit, timer, attempt or deadline, and never long."""
-        now = self._recorder.active_ms
-        until = [now + IDLE_SECONDS_MAX * 1000]
+        until = [due for due in (self._aggregations.next_attempt_ms(),) if due is not None]
         if self._recorder.buffered or self._rows_since:
             until.append(self._committed_ms + COMMIT_EVERY_MS)
         if self._retries:
             until.append(self._retries[0][0])
-        until += [due for due in (self._state.next_deadline_ms(), self._aggregations.next_attempt_ms()) if due is not None]
+        return self._wait(*until)
+
+    def _wait(self, *until_ms: int) -> float:
+        """The seconds until the first of these moments of run time, the next timer, or the deadline of an attempt."""
+        now = self._recorder.active_ms
+        timer = self._state.next_deadline_ms()
+        until = [now + IDLE_SECONDS_MAX * 1000, *until_ms, *([timer] if timer is not None else [])]
         seconds = max(0.0, min(until) - now) / 1000
         left = self._effects.seconds_left()
         return seconds if left is None else min(seconds, left)

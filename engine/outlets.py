@@ -42,7 +42,7 @@ class Outlets:
         planned = []
         for name, line in self._desk.lines.items():
             sink = self._sinks[name]
-            offset = _offset(name, sink) if line else None
+            offset = self._offset(name, sink) if line else None
             for tokens in sinks.chunks(line):
                 write = self._planned(name, sink, tokens, offset)
                 self._desk.record(write.intent)
@@ -56,7 +56,7 @@ class Outlets:
         try:
             return sinks.plan(self._desk.state, name, sink, tokens, self._desk.rows, offset)
         except Exception as error:
-            raise _fault(name, f"expected a sink that encodes rows, found {describe(error)}") from error
+            raise _fault(name, f"expected a sink that encodes rows, found {self._shown(error)}") from error
 
     def _write(self, write: sinks.Planned) -> None:
         name, recorder = write.intent.sink, self._desk.recorder
@@ -66,16 +66,18 @@ class Outlets:
         self._desk.record(event)
         if isinstance(event, SinkWriteFailed):
             recorder.commit()
-            found = describe(performed.error) if performed.error else "nothing"
+            found = self._shown(performed.error) if performed.error else "nothing"
             raise _fault(name, f"expected a sink that takes rows, found {found}")
         self._desk.settle()
 
+    def _offset(self, name: str, sink: Sink) -> int | None:
+        try:
+            return sink.offset()
+        except Exception as error:
+            raise _fault(name, f"expected a sink that knows its offset, found {self._shown(error)}") from error
 
-def _offset(name: str, sink: Sink) -> int | None:
-    try:
-        return sink.offset()
-    except Exception as error:
-        raise _fault(name, f"expected a sink that knows its offset, found {describe(error)}") from error
+    def _shown(self, error: BaseException) -> str:
+        return self._desk.recorder.shown(describe(error))
 
 
 def _fault(sink: str, what: str) -> RunIncomplete:

@@ -31,6 +31,7 @@ Plugin = TypeVar("Plugin", bound=Callable[..., object])
 
 DEADLINE_SECONDS = 60.0
 """How long an effect may take when it does not say otherwise."""
+DEADLINE_SECONDS_MAX = 1e6
 
 Delivery = Literal["transactional", "idempotent", "truncatable", "at_least_once"]
 
@@ -75,7 +76,7 @@ def effect(
         marked.__counterfoil_deadline_seconds__ = deadline_seconds  # type: ignore[attr-defined]
         return marked
 
-    if not 0 < deadline_seconds <= 1e6:
+    if not 0 < deadline_seconds <= DEADLINE_SECONDS_MAX:
         raise ValueError(f"expected deadline_seconds above 0, found {deadline_seconds}")
     return mark if function is None else mark(function)
 

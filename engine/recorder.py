@@ -14,6 +14,8 @@ from typing import TypeVar
 import msgspec
 from msgspec.structs import replace
 
+from engine.codes import code_of
+from engine.executors.keeper import TEXT_CHARS_MAX
 from engine.long_lists import LISTED, shortened, with_lists
 from engine.masking import Masking
 from engine.ports import Ports
@@ -90,8 +92,17 @@ class Recorder:
         return self._writer.keep(self.ports.random_bytes(SALT_BYTES), data, permanent=permanent)
 
     def keep_text(self, text: str) -> Commitment:
-        """Buffer a text as a JSON string payload, secrets masked."""
-        return self.keep(encode_row(self.masking.text(text).encode("utf-8", "backslashreplace").decode()))
+        """Buffer a text as a JSON string payload, as it is `shown`."""
+        return self.keep(encode_row(self.shown(text).encode("utf-8", "backslashreplace").decode()))
+
+    def shown(self, text: str) -> str:
+        """See `Keeper`: masked before it is cut, so that no beginning of a secret stands at the cut."""
+        return self.masking.text(text)[:TEXT_CHARS_MAX]
+
+    def code(self, given: object) -> str:
+        """See `Keeper`."""
+        code = code_of(given)
+        return code_of(self.masking.text(code))
 
     def interrupt(self, code: str, detail: str) -> None:
         """Record that the run stops here, also when the state is spoilt: whatever was lawful before is kept with it.

@@ -60,6 +60,7 @@ class ThreadWorkers(Generic[Answer]):
         self._wake = wake
         self._jobs: SimpleQueue[Job[Answer]] = SimpleQueue()
         self._lock = threading.Lock()
+        self._waiting: set[int] = set()
         self._running: set[int] = set()
         self._given_up: set[int] = set()
         self._threads = 0
@@ -68,8 +69,8 @@ class ThreadWorkers(Generic[Answer]):
     def start(self, ticket: int, job: Callable[[], Answer]) -> None:
         """See `Workers`."""
         with self._lock:
-            self._running.add(ticket)
-            more = len(self._running) > self._threads and self._threads < self._count
+            self._waiting.add(ticket)
+            more = self._threads < min(self._count, len(self._waiting) + len(self._running))
             self._threads += more
         if more:
             threading.Thread(target=self._work, name="effect", daemon=True).start()
@@ -79,12 +80,23 @@ class ThreadWorkers(Generic[Answer]):
         going_on = True
         while going_on and (job := self._jobs.get()) is not None:
             ticket, run = job
+            if not self._take(ticket):
+                continue
             answer: Answer | None = None
             try:
                 answer = run()
             except BaseException:
                 answer = None  # a worker that is lost says so by having no answer
             going_on = self._hear(Finished(ticket, answer))
+
+    def _take(self, ticket: int) -> bool:
+        """Whether a job is still wanted; from here on it runs."""
+        with self._lock:
+            wanted = ticket in self._waiting
+            if wanted:
+                self._waiting.remove(ticket)
+                self._running.add(ticket)
+            return wanted
 
     def _hear(self, finished: Finished[Answer]) -> bool:
         """Take an answer; says whether its thread goes on."""
@@ -105,8 +117,9 @@ class ThreadWorkers(Generic[Answer]):
         return done
 
     def give_up(self, ticket: int) -> None:
-        """See `Workers`: its thread no longer counts, so another can take its place."""
+        """See `Workers`: one that has not begun never does; the thread of one that runs no longer counts."""
         with self._lock:
+            self._waiting.discard(ticket)
             if ticket in self._running:
                 self._running.remove(ticket)
                 self._given_up.add(ticket)

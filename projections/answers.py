@@ -9,7 +9,9 @@ from typing import Any
 
 import msgspec
 
+from ledger.events import StepFailed
 from ledger.store import Store
+from projections.explain import event_at
 from projections.read_tables import ReadTables
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -96,12 +98,12 @@ def pending(tables: ReadTables, store: Store, run: str) -> list[Answer]:
     waiting += [{"kind": "sink_write", "what": row["write_id"], "node": row["sink"], "waits_for": "its confirmation",
                  "has": len(msgspec.json.decode(row["tokens"])), "since_seq": row["seq"]} for row in tables.records(
         "SELECT * FROM sink_writes WHERE run_id = ? AND status = 'intended' ORDER BY seq", (run,))]
-    waiting += [_token(row) for row in tables.records(_OPEN_TOKENS, (run,)) if row["kind"] in (None, *_STEPS)]
+    waiting += [_token(store, run, row) for row in tables.records(_OPEN_TOKENS, (run,)) if row["kind"] in (None, *_STEPS)]
     return [{"run_id": run, **one, "since": _at(store, run, one["since_seq"])} for one in waiting]
 
 
 _OPEN_TOKENS = (
-    "SELECT t.token_id, t.seq, t.born_of, s.node_id, s.attempt, s.opened_seq, s.closed_seq, "
+    "SELECT t.token_id, t.seq, t.born_of, s.node_id, s.attempt, s.status, s.opened_seq, s.closed_seq, "
     "CASE s.status WHEN 'open' THEN n.kind END AS kind "
     "FROM p_runs r JOIN p_tokens t ON t.run = r.run "
     "LEFT JOIN p_states s ON s.run = t.run AND s.token_id = t.token_id AND s.opened_seq = "
@@ -114,12 +116,19 @@ _OPEN_TOKENS = (
 _STEPS = ("transform", "gate")
 
 
-def _token(row: Answer) -> Answer:
-    """A token in an attempt at a step, or between two steps (those that are held, buffered or written are told above)."""
+def _token(store: Store, run: str, row: Answer) -> Answer:
+    """A token in an attempt at a step, before another one, or between two steps.
+
+    Those that are held, buffered or written are told above.
+    """
     one = {"kind": "token", "what": row["token_id"], "node": row["node_id"], "waits_for": "its next step", "has": None,
            "since_seq": row["closed_seq"]}
     if row["kind"] is not None:
         return {**one, "kind": "attempt", "waits_for": "its end", "has": row["attempt"], "since_seq": row["opened_seq"]}
+    failed = event_at(store, run, row["closed_seq"]) if row["status"] == "failed" else None
+    if isinstance(failed, StepFailed) and failed.retry:
+        due = f"attempt {failed.attempt + 1}, due {failed.delay_ms} ms after attempt {failed.attempt} failed"
+        return {**one, "waits_for": due, "has": failed.attempt}
     if row["node_id"] is None:
         return {**one, "node": _born_at(row["born_of"]), "since_seq": row["seq"]}
     return one

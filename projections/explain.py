@@ -6,12 +6,15 @@ Why here: every answer is made of projected rows, each of which cites the seq th
 from __future__ import annotations
 
 from collections import deque
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 
 from ledger import ids
+from ledger.codec import Undecodable, decode
 from ledger.errors import UsageError
+from ledger.events import Event, StepStarted
 from ledger.store import Store
 from projections.output import ERASED, UNREADABLE
 from projections.read_tables import ReadTables
@@ -34,7 +37,7 @@ def explain(tables: ReadTables, store: Store, run: str, token: str) -> Answer:
                          next_step="`counterfoil tokens RUN` lists them")
     about = _row(tables, "SELECT * FROM runs WHERE run_id = ?", run) or {}
     routing, outcome = routing_of(tables, run, token), outcome_of(tables, run, token)
-    states = _states(tables, run, token)
+    states = _states(tables, store, run, token)
     return {
         "run": run,
         "token_id": token,
@@ -150,9 +153,26 @@ def source_row(tables: ReadTables, store: Store, run: str, row: int | None) -> A
     return {**found, "data": _payload(store, run, number)}
 
 
-def _states(tables: ReadTables, run: str, token: str) -> list[Answer]:
+def _states(tables: ReadTables, store: Store, run: str, token: str) -> list[Answer]:
+    """The token's states; one of an attempt that was announced has the key under which the outside world heard of it."""
     rows = tables.records(f"SELECT * FROM node_states {_OF_TOKEN} ORDER BY opened_seq", (run, token))
-    return [{**row, "context": msgspec.json.decode(row["context"]) if row["context"] else None} for row in rows]
+    return [{**row, "context": msgspec.json.decode(row["context"]) if row["context"] else None,
+             "idempotency_key": _key(store, run, row)} for row in rows]
+
+
+def _key(store: Store, run: str, state: Answer) -> str | None:
+    if state["opened_seq"] == state["closed_seq"]:
+        return None
+    opened = event_at(store, run, state["opened_seq"])
+    return opened.key if isinstance(opened, StepStarted) else None
+
+
+def event_at(store: Store, run: str, seq: int) -> Event | None:
+    """The event at one place of a run's log, None where there is none that can be read."""
+    for stored in store.read(run, after=seq - 1, until=seq):
+        with suppress(Undecodable):
+            return decode(stored.body, stored.type, stored.v, run=run, seq=seq)
+    return None
 
 
 def _batches(tables: ReadTables, run: str, token: Answer) -> list[Answer]:

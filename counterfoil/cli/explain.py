@@ -42,8 +42,9 @@ def command(run: str, token: str | None, row: int | None, at: int | None, url: s
 def _tell(story: dict[str, Any]) -> None:
     _tell_end(story)
     _tell_origin(story)
+    keys = ("idempotency_key",) if any(state["idempotency_key"] for state in story["node_states"]) else ()
     _section("states", story["node_states"], ("step_index", "node_id", "attempt", "status", "error", "duration_ms",
-                                              "opened_seq", "closed_seq"))
+                                              "opened_seq", "closed_seq", *keys))
     _section("routing", story["routing"], ("seq", "node_id", "label", "to_node", "mode", "flow_type", "reason"))
     for group in story["coalesce_groups"]:
         _tell_group(group)

@@ -25,7 +25,7 @@ from engine.executors.calls import (
     made_of,
     taken,
 )
-from engine.executors.keeper import TEXT_CHARS_MAX, Keeper
+from engine.executors.keeper import Keeper
 from engine.plugin_api import BatchResult, Derived, Rejected
 from engine.rows import FrozenList, FrozenRow
 from ledger import ids
@@ -121,7 +121,7 @@ def _rejected(given: object, members: int) -> tuple[NotTaken, ...]:
         if type(place) is not int or not 0 <= place < members or place in found:
             raise Refused(BAD_OUTPUT, f"expected rejected members by their places from 0 to {members - 1}, each once, found "
                           f"{place!r:.80}")
-        found[place] = NotTaken(place, code_of(code), text_of(reason)[:TEXT_CHARS_MAX])
+        found[place] = NotTaken(place, code_of(code), text_of(reason))
     return tuple([found[place] for place in sorted(found)])
 
 
@@ -165,7 +165,8 @@ def _passed(rows: Sequence[FrozenRow], given: Sequence[object], accepted: Sequen
 
 def flushed(batch: Batch, trigger: BatchTrigger, called: BatchCalled, keeper: Keeper) -> BatchFlushed:
     """The batch was computed. Payloads are introduced as the rejected members' reasons, then the outputs."""
-    rejected = tuple([RejectedMember(one.ordinal, one.code, keeper.keep_text(one.text)) for one in called.rejected])
+    rejected = tuple([RejectedMember(one.ordinal, keeper.code(one.code), keeper.keep_text(one.text))
+                      for one in called.rejected])
     outputs = tuple([BatchOutput(_output(batch, one, keeper), one.parents) for one in called.made])
     return BatchFlushed(aggregation=batch.node.id, batch=batch.number, attempt=batch.attempt, trigger=trigger,
                         members=len(batch.members), rejected=rejected, outputs=outputs, duration_us=called.duration_us)
@@ -190,7 +191,7 @@ def failed(bound: BoundAggregation, batch: Batch, trigger: BatchTrigger, called:
         attempt=batch.attempt,
         trigger=trigger,
         members=len(batch.members),
-        code=RETRIES_EXHAUSTED if failure.retryable and not retry else failure.code,
+        code=RETRIES_EXHAUSTED if failure.retryable and not retry else keeper.code(failure.code),
         error=keeper.keep_text(failure.text),
         retry=retry,
         delay_ms=bound.retry.delay_ms(seed, name, batch.node.id, batch.attempt) if retry else 0,

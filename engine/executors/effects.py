@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from engine.attempts import CallMade
-from engine.codes import code_of
+from engine.attempts import CallMade, status_of
 from engine.executors.calls import Called, Failure
 from engine.executors.keeper import Keeper
 from engine.masking import Masking
 from engine.recorder import encode_row
 from engine.rows import value_fault
-from ledger.events import CallRecorded, Commitment, StepStarted
+from ledger.events import CallRecorded, StepStarted
 from ledger.fold.state import Token
 
 DEADLINE_PASSED = "deadline_passed"
@@ -27,34 +26,33 @@ def begun(token: Token, key: str) -> StepStarted:
     return StepStarted(token=token.id, node=token.node, attempt=token.attempt, input=token.payload, key=key)
 
 
-def calls_made(token: Token, calls: Sequence[CallMade], keeper: Keeper, masking: Masking, bytes_max: int
-               ) -> Iterator[CallRecorded]:
+def encoded(value: object, masking: Masking, bytes_max: int) -> bytes:
+    """A value that a plugin says of a call, as JSON, at once; of one that is no JSON, or too long, only what it was."""
+    try:
+        fault = value_fault(value)
+        data = b"" if fault else encode_row(masking.value(value))
+    except BaseException as error:
+        fault, data = f"expected a value that can be looked at, found {type(error).__name__}", b""
+    if fault is None and len(data) > bytes_max:
+        fault = f"expected at most {bytes_max} bytes, found {len(data)}"
+    return encode_row(masking.text(f"not kept: {fault}")) if fault else data
+
+
+def calls_made(token: Token, calls: Sequence[CallMade], keeper: Keeper) -> Iterator[CallRecorded]:
     """The calls of the token's attempt, each to be recorded before the next is taken."""
     for number, call in enumerate(calls):
-        request = _kept(call.request, keeper, masking, bytes_max)
+        request = keeper.keep(call.request)
         yield CallRecorded(
             token=token.id,
             node=token.node,
             attempt=token.attempt,
             call=number,
-            kind=code_of(call.kind),
-            status=call.status,
+            kind=keeper.code(call.kind),
+            status=status_of(keeper.shown(call.status)),
             request=request,
-            response=_kept(call.response, keeper, masking, bytes_max) if call.heard else None,
+            response=keeper.keep(call.response) if call.response is not None else None,
             latency_us=call.latency_us,
         )
-
-
-def _kept(value: object, keeper: Keeper, masking: Masking, bytes_max: int) -> Commitment:
-    """A value as a payload; of one that is no JSON, or too long, only what it was."""
-    try:
-        fault = value_fault(value)
-        data = b"" if fault else encode_row(masking.value(value))
-    except Exception as error:
-        fault, data = f"expected a value that can be looked at, found {type(error).__name__}", b""
-    if fault is None and len(data) > bytes_max:
-        fault = f"expected at most {bytes_max} bytes, found {len(data)}"
-    return keeper.keep_text(f"not kept: {fault}") if fault else keeper.keep(data)
 
 
 def overdue(seconds: float) -> Called:

@@ -18,12 +18,20 @@ class Keeper(Protocol):
         ...
 
     def keep_text(self, text: str) -> Commitment:
-        """Put a text aside as a JSON string."""
+        """Put a text aside as a JSON string, as it is `shown`."""
+        ...
+
+    def shown(self, text: str) -> str:
+        """A text as others may see it: without what came from the environment, and no longer than `TEXT_CHARS_MAX`."""
+        ...
+
+    def code(self, given: object) -> str:
+        """A code as a body may hold it: a short word that is no secret."""
         ...
 
 
 def describe(error: BaseException, *, named: bool = True) -> str:
-    """An exception as one bounded text: its type (when `named`) and what it says."""
+    """An exception as a text: its type (when `named`) and what it says."""
     try:
         text = text_of(error)
     except KeyboardInterrupt:
@@ -32,5 +40,5 @@ def describe(error: BaseException, *, named: bool = True) -> str:
         text = f"(its message raised {type(broken).__name__})"
     name = type(error).__name__
     if not named:
-        return text[:TEXT_CHARS_MAX]
-    return (f"{name}: {text}" if text else name)[:TEXT_CHARS_MAX]
+        return text
+    return f"{name}: {text}" if text else name

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import NamedTuple
 
-from engine.codes import code_of
 from engine.executors.keeper import Keeper, describe
 from engine.plugin_api import Prepared, Sink, Written
 from engine.rows import FrozenRow
@@ -97,7 +96,7 @@ def confirm(planned: Planned, performed: Performed, keeper: Keeper) -> e.SinkWri
         return e.SinkWriteFailed(sink=intent.sink, write=intent.write, code="sink_unwritable",
                                  error=keeper.keep_text(text))
     refused = [*prepared.refused, *((prepared.ordinals[r.ordinal], r.code, r.text) for r in written.refused)]
-    refusals = tuple([e.Refusal(ordinal, code_of(code), keeper.keep_text(str(text)))
+    refusals = tuple([e.Refusal(ordinal, keeper.code(code), keeper.keep_text(str(text)))
                       for ordinal, code, text in sorted(refused, key=itemgetter(0))])
     return e.SinkWriteConfirmed(
         sink=intent.sink,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from engine.codes import code_of
 from engine.executors.keeper import Keeper
 from engine.plugin_api import RowFault, SourceRow
 from engine.recorder import encode_row
@@ -35,4 +34,4 @@ def read(state: State, item: SourceRow, encoded: bytes, key_field: str | None, k
     if fault is None:
         return RowRead(token=ids.root_token(index), row=index, valid=True, position=position, data=data, key=key)
     return RowRead(token=ids.root_token(index), row=index, valid=False, position=position, data=data, key=key,
-                   code=code_of(fault.code), error=keeper.keep_text(fault.text))
+                   code=keeper.code(fault.code), error=keeper.keep_text(fault.text))

@@ -55,7 +55,7 @@ def _failed(step: BoundStep, token: Token, failure: Failure, keeper: Keeper, see
         node=token.node,
         attempt=number,
         input=token.payload,
-        code=RETRIES_EXHAUSTED if failure.retryable and not retry else failure.code,
+        code=RETRIES_EXHAUSTED if failure.retryable and not retry else keeper.code(failure.code),
         error=keeper.keep_text(failure.text),
         retry=retry,
         delay_ms=step.retry.delay_ms(seed, token.id, token.node, number) if retry else 0,

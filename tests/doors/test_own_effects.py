@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import counterfoil
-from tests.doors.told import LEDGER, URL, ask, done, lines, write
+from tests.doors.told import LEDGER, URL, ask, done, lines, tell, write
 
 SECRET = "s3cret-of-the-desk"
 ROWS = 40
@@ -64,7 +64,8 @@ def plugin(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("DESK_TOKEN", SECRET)
     monkeypatch.syspath_prepend(folder)
     yield
-    sys.modules.pop("own_effects", None)
+    for name in ("own_effects", "own_later"):
+        sys.modules.pop(name, None)
 
 
 @pytest.fixture
@@ -122,6 +123,8 @@ def test_explain_tells_what_was_sent_and_what_came_back(receipt: counterfoil.Rec
     assert heard["request"]["key"] == next(row["key"] for row in lines("good.jsonl") if row["n"] == 4)
     states = [(state["attempt"], state["status"]) for state in told["node_states"] if state["node_id"] == "desk"]
     assert states == [(1, "failed"), (2, "completed")]
+    keys = [state["idempotency_key"] for state in told["node_states"] if state["node_id"] == "desk"]
+    assert keys == [heard["request"]["key"]] * 2
     text = done("explain", "desk", "4").out
     assert "RetryableError" in text
     assert '"file"' in text
@@ -156,3 +159,49 @@ def test_attempts_that_a_hard_stop_left_behind_are_told_as_what_is_open(plugin: 
     assert (told["outcome"], told["calls"]) == (None, [])
     assert [(one["node_id"], one["status"]) for one in told["node_states"]] == [("source", "completed"), ("desk", "open")]
     assert counterfoil.verify("desk", ledger=URL).ok
+
+
+LATER = """\
+from counterfoil import RetryableError, effect
+
+ASKED = []
+
+
+@effect
+class Later:
+    def __init__(self, *, seconds: object = 60):
+        self.deadline_seconds = seconds
+
+    def __call__(self, row):
+        ASKED.append(row)
+        raise RetryableError("busy")
+"""
+
+
+def later(options: str) -> str:
+    """The pipeline with that plugin."""
+    text = PIPELINE.replace("own_effects:asks_the_desk", "own_later:Later").replace('{token: "${DESK_TOKEN}"}', options)
+    return text.replace("initial_delay_seconds: 0, max_delay_seconds: 0", "initial_delay_seconds: 60, max_delay_seconds: 60")
+
+
+def test_a_token_that_waits_for_its_next_attempt_says_so(plugin: None) -> None:
+    """D8: which attempt it is, and how long after which."""
+    write({"pipeline.yaml": later("{}"), "own_later.py": LATER, "in.jsonl": '{"n": 0}\n'})
+
+    def stopping() -> str | None:
+        return "enough" if "own_later" in sys.modules and sys.modules["own_later"].ASKED else None
+
+    counterfoil.run("pipeline.yaml", run_id="later", ledger=URL, stopping=stopping)
+    (one,) = ask("pending", "later")["rows"]
+    assert (one["kind"], one["what"], one["node"], one["has"]) == ("token", "0", "desk", 1)
+    assert one["waits_for"].startswith("attempt 2, due ") and one["waits_for"].endswith(" ms after attempt 1 failed")
+
+
+@pytest.mark.parametrize("seconds", ["null", "1.0e+300", "0", "-1", "'5'"])
+def test_a_deadline_that_is_none_is_refused_before_the_run(plugin: None, seconds: str) -> None:
+    """law T10: each attempt ends, so its deadline is a time."""
+    write({"pipeline.yaml": later(f"{{seconds: {seconds}}}"), "own_later.py": LATER, "in.jsonl": '{"n": 0}\n'})
+    told = tell("run", "pipeline.yaml", "--run-id", "later")
+    assert (told.code, told.error.split(":")[0]) == (3, "PLUGIN_REFUSED")
+    assert "expected deadline_seconds above 0 and at most 1e+06, found " in told.error
+    assert not Path(LEDGER).exists()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from typing import Any, NamedTuple
 
+import msgspec
 import pytest
 
-from engine.attempts import Attempt, CallMade
+from engine.attempts import Attempt
 from engine.transforms.http import Http
 from tests.kit.loopback import Loopback, serving
 
@@ -26,10 +28,22 @@ def attempting(key: str = "key-1", seconds: float = LONG_SECONDS) -> Attempt:
     return Attempt(key=key, seconds=seconds, now_ns=time.monotonic_ns)
 
 
-def only_call(attempt: Attempt) -> CallMade:
+class Asked(NamedTuple):
+    """A call as it is on record: its request and response as the values they are."""
+
+    kind: object
+    status: str
+    request: Any
+    response: Any
+    heard: bool
+
+
+def only_call(attempt: Attempt) -> Asked:
     """The one call that an attempt made."""
     (call,) = attempt.close()
-    return call
+    heard = call.response is not None
+    return Asked(call.kind, call.status, msgspec.json.decode(call.request),
+                 msgspec.json.decode(call.response) if call.response is not None else None, heard)
 
 
 @pytest.fixture

@@ -280,6 +280,22 @@ def test_a_kind_that_is_no_short_word_is_a_bad_code(given: Any) -> None:
     assert calls(asked(lambda attempt: attempt.calling(given, None)))[0][1:3] == ("bad_code", "unanswered")
 
 
+class Word(str):
+    """A text of a class of its own."""
+
+
+def test_a_kind_and_a_code_of_a_class_of_their_own_are_the_texts_they_are() -> None:
+    """law L5: bodies hold plain texts."""
+
+    def say(attempt: Attempt) -> None:
+        attempt.calling(Word("http"), None).answered(Word("ok"))
+        raise RowError("no", Word("told_to"))
+
+    ran = asked(say)
+    assert calls(ran)[0][1:3] == ("http", "ok")
+    assert ran.one(e.StepFailed).code == "told_to"
+
+
 @pytest.mark.parametrize(("given", "status"), [
     (200, "200"), (HTTPStatus.NOT_FOUND, "404"), ("2xx", "2xx"), ("grpc:OK", "grpc:OK"), (-1, "bad_status"),
     (None, "bad_status"), (200.0, "bad_status"), ("", "bad_status"), ("200 OK", "bad_status"), ("x" * 65, "bad_status"),

@@ -26,6 +26,14 @@ Fate = Literal["answers", "silent", "hangs", "lost"]
 STEP_MS_MAX = 3
 
 
+def show(text: str) -> None:
+    """Have a failing test show this: as a note where hypothesis prints the last example, else on stdout."""
+    if currently_in_test_context():
+        note(text)
+    else:
+        print(text)
+
+
 def always_answers(ticket: int) -> Fate:
     """Every ticket does."""
     return "answers"
@@ -35,8 +43,7 @@ class ShuffledWorkers:
     """Hands out answers in a random order and in random portions, and lets a little time pass meanwhile."""
 
     def __init__(self, seed: int, time: SimulatedTime, fate: Callable[[int], Fate] = always_answers) -> None:
-        text = f"ShuffledWorkers(seed={seed})"
-        note(text) if currently_in_test_context() else print(text)
+        show(f"ShuffledWorkers(seed={seed})")
         self._chance = Random(seed)
         self._time = time
         self._fate = fate

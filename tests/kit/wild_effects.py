@@ -13,7 +13,6 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import msgspec
-from hypothesis import note
 from hypothesis import strategies as st
 
 from engine.attempts import Attempt
@@ -21,7 +20,7 @@ from engine.bound import Transform
 from tests.kit.effects import Row, marked, within
 from tests.kit.pipelines import BATCHING, Trial, trial
 from tests.kit.ports import SimulatedTime
-from tests.kit.shuffled import Fate, ShuffledWorkers
+from tests.kit.shuffled import Fate, ShuffledWorkers, show
 from tests.kit.wild import Answers, Wild, wild
 
 CAPACITY_MAX = 8
@@ -40,7 +39,7 @@ class Crowd(NamedTuple):
 
     def trial(self) -> Trial:
         """Ready to run, over shuffled workers; each trial begins anew."""
-        note(f"{self}")
+        show(f"{self}")
         made = self._trial(self.capacity)
         made.workers = ShuffledWorkers(self.seed, made.time, self._fate)
         return made

@@ -321,7 +321,7 @@ def test_pending_lists_batches_writes_attempts_and_tokens_between_two_steps() ->
     log = lawful.effect_retried()
     begins = place(log, e.StepStarted, 2)
     assert brief(log, begins) == [("attempt", "0", "step", 2, begins)]
-    assert brief(log, begins - 1) == [("token", "0", "step", None, place(log, e.StepFailed))]
+    assert brief(log, begins - 1) == [("token", "0", "step", 1, place(log, e.StepFailed))]
     log = lawful.left_open()
     assert brief(log) == [("token", "1", "step", None, place(log, e.StepCompleted, 2)),
                           ("token", "2", "source", None, place(log, e.RowRead, 3))]
