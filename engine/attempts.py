@@ -21,6 +21,8 @@ from engine.plugin_api import DEADLINE_SECONDS, RowError
 UNANSWERED = "unanswered"
 BAD_STATUS = "bad_status"
 CALLS_MAX = 1000
+CALL_BYTES_MAX = 2**26
+"""What the requests and responses of one attempt may come to together."""
 _STATUS = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}", re.ASCII)
 
 Encode = Callable[[object], bytes]
@@ -67,6 +69,11 @@ class Call:
             self._ended_ns = now_ns
             self._status, self._response = status, response
 
+    @property
+    def size(self) -> int:
+        """Bytes of request and response."""
+        return len(self._request) + len(self._response or b"")
+
     def made(self) -> CallMade:
         """What is known of the call now."""
         ended_ns = self._ended_ns if self._ended_ns is not None else self._attempt.now_ns()
@@ -102,8 +109,9 @@ class Attempt:
         encoded = self.encode(request)
         if self._closed or self.now_ns() >= self.deadline_ns:
             raise TimeoutError("expected a call before the deadline, found one after it")
-        if len(self._calls) >= CALLS_MAX:
-            raise RowError(f"expected at most {CALLS_MAX} calls in one attempt, found more", "limit_exceeded")
+        if len(self._calls) >= CALLS_MAX or sum(call.size for call in self._calls) > CALL_BYTES_MAX:
+            raise RowError(f"expected at most {CALLS_MAX} calls and {CALL_BYTES_MAX} bytes of them in one attempt, found "
+                           "more", "limit_exceeded")
         call = Call(self, kind, encoded)
         self._calls.append(call)
         return call

@@ -98,7 +98,8 @@ def opening(prepared: Prepared, pipeline: BoundPipeline, ports: Ports, run: str 
     try:
         identity = pipeline.source.identity()
     except Exception as error:
-        raise RunIncomplete("SOURCE_UNREADABLE", f"expected a source that can be read, found {error}",
+        found = pipeline.masking.text(str(error))
+        raise RunIncomplete("SOURCE_UNREADABLE", f"expected a source that can be read, found {found}",
                             where=file.where("source", "options"), next_step="mend source.options, then run again"
                             ) from error
     return Opening(

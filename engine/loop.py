@@ -17,13 +17,13 @@ import heapq
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from engine.aggregating import Aggregations
 from engine.bound import BoundPipeline, BoundStep
 from engine.desk import Desk
-from engine.effects import Effects
 from engine.executors import calls, coalesces, effects, gates, sources, steps
 from engine.executors.keeper import describe
 from engine.feed import Broken, Exhausted, Feed
+from engine.in_flight import Effects
+from engine.open_batches import Aggregations
 from engine.outlets import Outlets
 from engine.plugin_api import SourceRow
 from engine.recorder import Recorder
@@ -101,14 +101,14 @@ class Loop:
         """Do one piece of work; False when nothing is left to do."""
         if self.desk.stack:
             self._drain()
-        elif self._hear() or self._try_again() or self._aggregations.flush_due():
+            if self.desk.stack:
+                self._look_up()
+        elif (self._effects.running and self._hear()) or self._try_again() or self._aggregations.flush_due():
             pass
         elif self._effects.may_start and (self._effects.is_enough or not self._may_read()):
             self._effects.start()
         elif self._commit_is_due():
-            if self._effects.may_start:
-                self._effects.start()
-            self._flush()
+            self._begin_and_flush()
         elif self._may_read():
             self._read()
         elif self._something_waits():
@@ -121,8 +121,22 @@ class Loop:
             return bool(self.desk.stack) or self._something_waits()
         return True
 
+    def _look_up(self) -> None:
+        """In the midst of very many tokens: hear what has ended, and commit, as at any other time."""
+        self._hear()
+        if self._commit_is_due():
+            self._begin_and_flush()
+
+    def _begin_and_flush(self) -> None:
+        if self._effects.may_start:
+            self._effects.start()
+        self._flush()
+
     def _finish_what_runs(self) -> None:
-        """Before a stop: finish what is in hand, attempts that run included; begin nothing that touches the outside."""
+        """Before a stop: finish what is in hand, attempts that run included; begin nothing that touches the outside.
+
+        What is heard is committed as it comes. Tokens that stand before pure steps may be left to a resume.
+        """
         self._tick()
         self._drain()
         while self._effects.running:
@@ -130,6 +144,9 @@ class Loop:
                 self._feed.pause(self._wait())
             self._tick()
             self._drain()
+            if self._commit_is_due():
+                self._recorder.commit()
+                self._committed_ms = self._recorder.active_ms
 
     # --- one piece of work ---------------------------------------------------------------------------------------
 
@@ -198,8 +215,10 @@ class Loop:
                                     next_step="mend the source, then resume the run")
 
     def _drain(self) -> None:
-        stack, handlers = self.desk.stack, self._handlers
-        while stack:
+        """Take tokens to their nodes until none is left, or a commit's time has passed: an expansion can leave very many."""
+        stack, handlers, recorder = self.desk.stack, self._handlers, self._recorder
+        until_ms = recorder.active_ms + COMMIT_EVERY_MS
+        while stack and recorder.active_ms < until_ms:
             token, row = stack.pop()
             handlers[token.node](token, row)
 
@@ -341,6 +360,6 @@ def _too_many_groups(limit: int) -> RunIncomplete:
 
 
 def _too_large(batch: Batch, limit: int) -> RunIncomplete:
-    return RunIncomplete("LIMIT_EXCEEDED", f"expected at most {limit} rows in a batch of {batch.node.id}, found more and no "
-                         "trigger", where="limits.batch_rows", next_step="raise it or give the aggregation a trigger that "
-                         "comes sooner, then resume the run")
+    return RunIncomplete("LIMIT_EXCEEDED", f"expected at most {limit} rows in a batch of {batch.node.id}, found more before "
+                         "any trigger", where="limits.batch_rows", next_step="raise it or give the aggregation a trigger "
+                         "that comes sooner, then resume the run")

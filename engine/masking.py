@@ -1,6 +1,7 @@
-"""Masking: values that the pipeline file took from the environment never show, in no message and in no record.
+"""Masking: values that the pipeline file took from the environment do not show in messages, error texts and recorded calls.
 
-Invariant: values shorter than `SECRET_CHARS_MIN` are left alone, for they cannot be told from other text.
+Rows are not masked: what a plugin puts into a row is data, and goes on as it is. Invariant: values shorter than
+`SECRET_CHARS_MIN` are left alone, for they cannot be told from other text.
 """
 
 from __future__ import annotations

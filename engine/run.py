@@ -120,7 +120,7 @@ def _open(recorder: Recorder, store: Store, opening: Opening, ports: Ports) -> N
 def _drive(recorder: Recorder, store: Store, name: str, pipeline: BoundPipeline, loop: Loop) -> Receipt:
     """Loop, then seal. A stop, and whatever goes wrong, leave the run interrupted, with all that was lawful until then."""
     try:
-        with _Sinks(pipeline.sinks) as sinks:
+        with _Sinks(pipeline.sinks, recorder) as sinks:
             reason = loop.run()
             if reason is None:
                 sinks.finish()
@@ -148,8 +148,9 @@ def _interrupt(recorder: Recorder, error: BaseException) -> None:
 class _Sinks:
     """Opens every sink, and closes what was opened; a sink that cannot be opened or finished interrupts the run."""
 
-    def __init__(self, sinks: Mapping[str, Sink]) -> None:
+    def __init__(self, sinks: Mapping[str, Sink], recorder: Recorder) -> None:
         self._sinks = sinks
+        self._recorder = recorder
         self._opened: dict[str, Sink] = {}
 
     def __enter__(self) -> _Sinks:
@@ -159,7 +160,7 @@ class _Sinks:
             except BaseException as error:
                 self.__exit__(type(error), error, None)
                 if isinstance(error, Exception):
-                    raise _sink_fault(name, error) from error
+                    raise self._fault(name, error) from error
                 raise
             self._opened[name] = sink
         return self
@@ -171,7 +172,7 @@ class _Sinks:
             try:
                 sink.close(True)
             except Exception as error:
-                raise _sink_fault(name, error) from error
+                raise self._fault(name, error) from error
 
     def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None) -> None:
         while self._opened:
@@ -180,13 +181,12 @@ class _Sinks:
                 sink.close(False)
             except Exception as error:
                 if fault is None:
-                    raise _sink_fault(name, error) from error
-                fault.add_note(f"sink {name} did not close either: {error}")
+                    raise self._fault(name, error) from error
+                fault.add_note(f"sink {name} did not close either: {self._recorder.shown(str(error))}")
 
-
-def _sink_fault(name: str, error: Exception) -> RunIncomplete:
-    return RunIncomplete("SINK_FAILED", f"expected a sink that takes rows, found {error}", where=f"sink {name}",
-                         next_step="mend the sink, then resume the run")
+    def _fault(self, name: str, error: Exception) -> RunIncomplete:
+        return RunIncomplete("SINK_FAILED", f"expected a sink that takes rows, found {self._recorder.shown(str(error))}",
+                             where=f"sink {name}", next_step="mend the sink, then resume the run")
 
 
 def _seal(recorder: Recorder, store: Store) -> None:

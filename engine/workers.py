@@ -14,6 +14,8 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
+from ledger.errors import RunIncomplete
+
 Answer = TypeVar("Answer")
 
 
@@ -73,8 +75,20 @@ class ThreadWorkers(Generic[Answer]):
             more = self._threads < min(self._count, len(self._waiting) + len(self._running))
             self._threads += more
         if more:
-            threading.Thread(target=self._work, name="effect", daemon=True).start()
+            self._hire()
         self._jobs.put((ticket, job))
+
+    def _hire(self) -> None:
+        """One more thread; where the system gives none, those that are there do the work."""
+        try:
+            threading.Thread(target=self._work, name="effect", daemon=True).start()
+        except RuntimeError as error:
+            with self._lock:
+                self._threads -= 1
+                none = self._threads == 0
+            if none:
+                raise RunIncomplete("NO_THREADS", "expected a thread for effects, found that the system gives none",
+                                    where="concurrency.max_workers", next_step="free some, then resume the run") from error
 
     def _work(self) -> None:
         going_on = True
@@ -131,6 +145,8 @@ class ThreadWorkers(Generic[Answer]):
         return len(self._given_up)
 
     def close(self) -> None:
-        """See `Workers`: threads end as they come back."""
+        """See `Workers`: threads end as they come back; what has not begun never does."""
+        with self._lock:
+            self._waiting.clear()
         for _ in range(self._threads):
             self._jobs.put(None)

@@ -6,7 +6,7 @@ first event that does not hold.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from typing import TypeVar
 
@@ -56,6 +56,11 @@ def events(store: Store, run: str, after: int = 0, until: int | None = None) -> 
         yield stored, event
 
 
+_SHORT: Mapping[str, object] = {"graph_list": None, "outputs_list": None, "facts_list": None, "collisions_list": {},
+                                "rejected_list": ()}
+"""The fields of lists, and what stands in the body in place of one."""
+
+
 def _is_row_of(row: int | None, token: str | None) -> bool:
     """Whether `row` is the index column of `token`: the check of every event, made without taking the token apart."""
     if row is None or token is None:
@@ -82,7 +87,14 @@ def _columns_differ(run: str, stored: Stored, event: Event) -> None:
 
 
 def resolved(store: Store, event: Event) -> Event:
-    """The event with what its list payloads hold in its own fields. Raises `LawBroken` (L4) where a list does not hold."""
+    """The event with what its list payloads hold in its own fields.
+
+    Raises `LawBroken` (L4) where a list does not hold, or stands in the body as well.
+    """
+    for name, short in _SHORT.items():
+        if getattr(event, name, None) is not None and getattr(event, name.removesuffix("_list"), short) != short:
+            raise LawBroken(Finding(law="L4", run=event.run, seq=event.seq, token=event_token(event), found="both",
+                                    expected=f"{name.removesuffix('_list')} in the body or in a list"))
     if isinstance(event, RunStarted) and event.graph is None:
         return replace(event, graph=_listed(store, event, event.graph_list, Graph))
     if isinstance(event, TokenExpanded) and event.outputs is None:

@@ -16,13 +16,13 @@ from engine.codes import code_of, text_of
 from engine.executors.calls import (
     BAD_OUTPUT,
     LIMIT_EXCEEDED,
-    RETRIES_EXHAUSTED,
     Failure,
     Limits,
     Made,
     Refused,
     failure_of,
     made_of,
+    settled,
     taken,
 )
 from engine.executors.keeper import Keeper
@@ -179,21 +179,21 @@ def _output(batch: Batch, one: FromMembers, keeper: Keeper) -> Output:
     return keeper.keep(one.made.data or b"")
 
 
-def failed(bound: BoundAggregation, batch: Batch, trigger: BatchTrigger, called: BatchCalled, keeper: Keeper, seed: int
-           ) -> BatchFailed:
+def failed(bound: BoundAggregation, batch: Batch, trigger: BatchTrigger, failure: Failure, duration_us: int, keeper: Keeper,
+           seed: int) -> BatchFailed:
     """The batch could not be computed: another attempt follows, or each member leaves by `on_error`."""
-    failure = called.failure or Failure(BAD_OUTPUT, "")
-    retry = failure.retryable and batch.attempt < batch.node.attempts_max
     name = ids.batch_id(batch.node.id, batch.number)
+    left = batch.attempt < batch.node.attempts_max
+    code, retry, delay_ms = settled(failure, bound.retry, seed, name, batch.node.id, batch.attempt if left else None)
     return BatchFailed(
         aggregation=batch.node.id,
         batch=batch.number,
         attempt=batch.attempt,
         trigger=trigger,
         members=len(batch.members),
-        code=RETRIES_EXHAUSTED if failure.retryable and not retry else keeper.code(failure.code),
+        code=keeper.code(code),
         error=keeper.keep_text(failure.text),
         retry=retry,
-        delay_ms=bound.retry.delay_ms(seed, name, batch.node.id, batch.attempt) if retry else 0,
-        duration_us=called.duration_us,
+        delay_ms=delay_ms,
+        duration_us=duration_us,
     )

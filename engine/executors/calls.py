@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import NamedTuple
 
-from engine.bound import BoundStep, Transform
+from engine.bound import BoundStep, RetryPolicy, Transform
 from engine.codes import BAD_CODE, code_of
 from engine.executors.keeper import describe
 from engine.plugin_api import RetryableError, RowError
@@ -155,3 +155,20 @@ def _code_of(error: RowError) -> str:
         raise
     except BaseException:
         return BAD_CODE
+
+
+class Settled(NamedTuple):
+    """What a failure comes to: its code, whether another attempt follows, and how long after it (run time)."""
+
+    code: str
+    retry: bool
+    delay_ms: int
+
+
+def settled(failure: Failure, retry: RetryPolicy, seed: int, name: str, node: str, attempt: int | None) -> Settled:
+    """The one place that says whether something is tried again. `attempt` is the one that failed; None: it was the last."""
+    if not failure.retryable:
+        return Settled(failure.code, False, 0)
+    if attempt is None:
+        return Settled(RETRIES_EXHAUSTED, False, 0)
+    return Settled(failure.code, True, retry.delay_ms(seed, name, node, attempt))

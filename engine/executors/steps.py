@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from engine.bound import BoundStep
-from engine.executors.calls import RETRIES_EXHAUSTED, Called, Failure, Made
+from engine.executors.calls import Called, Failure, Made, settled
 from engine.executors.keeper import Keeper
 from engine.rows import FrozenRow
 from ledger.events import Event, StepCompleted, StepFailed, TokenExpanded, TokenFiltered
@@ -48,17 +48,17 @@ def _expanded(token: Token, made: tuple[Made, ...], keeper: Keeper, duration_us:
 
 
 def _failed(step: BoundStep, token: Token, failure: Failure, keeper: Keeper, seed: int, duration_us: int) -> Attempted:
-    number = token.attempt
-    retry = failure.retryable and token.failures + 1 < step.node.attempts_max
+    left = token.failures + 1 < step.node.attempts_max
+    code, retry, delay_ms = settled(failure, step.retry, seed, token.id, step.node.id, token.attempt if left else None)
     event = StepFailed(
         token=token.id,
         node=token.node,
-        attempt=number,
+        attempt=token.attempt,
         input=token.payload,
-        code=RETRIES_EXHAUSTED if failure.retryable and not retry else keeper.code(failure.code),
+        code=keeper.code(code),
         error=keeper.keep_text(failure.text),
         retry=retry,
-        delay_ms=step.retry.delay_ms(seed, token.id, token.node, number) if retry else 0,
+        delay_ms=delay_ms,
         duration_us=duration_us,
     )
     return Attempted(event)

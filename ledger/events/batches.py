@@ -6,7 +6,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from ledger.events.header import BatchTrigger, Commitment, Event, Output
+from ledger.events.header import BatchTrigger, Commitment, Count, Event, Output
 
 
 class TokenBuffered(Event, tag="TokenBuffered", frozen=True, kw_only=True):
@@ -48,7 +48,7 @@ class BatchFlushed(Event, tag="BatchFlushed", frozen=True, kw_only=True):
     outputs: tuple[BatchOutput, ...] | None
     outputs_list: Commitment | None = None
     rejected_list: Commitment | None = None
-    duration_us: int
+    duration_us: Count
 
 
 class BatchFailed(Event, tag="BatchFailed", frozen=True, kw_only=True):
@@ -62,5 +62,5 @@ class BatchFailed(Event, tag="BatchFailed", frozen=True, kw_only=True):
     code: str
     error: Commitment | None
     retry: bool
-    delay_ms: int = 0
-    duration_us: int
+    delay_ms: Count = 0
+    duration_us: Count

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 OutcomeName = Literal[
     "completed",
@@ -34,6 +34,10 @@ LossCause = Literal[
     "late_arrival",
     "abandoned",
 ]
+
+
+Count = Annotated[int, Meta(ge=0)]
+"""A number, a length or a duration: never below 0."""
 
 
 class Commitment(Struct, frozen=True, gc=False, array_like=True, forbid_unknown_fields=True):

@@ -6,7 +6,7 @@ from typing import Literal
 
 from msgspec import Struct, field
 
-from ledger.events.header import CoalesceTrigger, Commitment, Event, LossCause, Output
+from ledger.events.header import CoalesceTrigger, Commitment, Count, Event, LossCause, Output
 
 
 class Arrival(Struct, frozen=True, gc=False, array_like=True, forbid_unknown_fields=True):
@@ -14,7 +14,7 @@ class Arrival(Struct, frozen=True, gc=False, array_like=True, forbid_unknown_fie
 
     branch: str
     token: str
-    offset_ms: int
+    offset_ms: Count
 
 
 class Loss(Struct, frozen=True, gc=False, array_like=True, forbid_unknown_fields=True):
@@ -33,7 +33,7 @@ class GroupFacts(Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fie
     arrival_order: tuple[Arrival, ...]
     branches_lost: tuple[Loss, ...]
     branches_missing: tuple[str, ...]
-    wait_duration_ms: int
+    wait_duration_ms: Count
 
 
 class BranchArrived(Event, tag="BranchArrived", frozen=True, kw_only=True):

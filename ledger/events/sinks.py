@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from ledger.events.header import Commitment, Event
+from ledger.events.header import Commitment, Count, Event
 
 
 class Refusal(Struct, frozen=True, gc=False, array_like=True, forbid_unknown_fields=True):
@@ -36,7 +36,7 @@ class SinkWriteConfirmed(Event, tag="SinkWriteConfirmed", frozen=True, kw_only=T
     content_hash: str
     accepted: int
     refused: tuple[Refusal, ...] = ()
-    duration_us: int
+    duration_us: Count
 
 
 class SinkWriteFailed(Event, tag="SinkWriteFailed", frozen=True, kw_only=True):

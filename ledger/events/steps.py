@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ledger.events.header import Commitment, DivertKind, Event, Output
+from ledger.events.header import Commitment, Count, DivertKind, Event, Output
 
 
 class StepStarted(Event, tag="StepStarted", frozen=True, kw_only=True):
@@ -23,7 +23,7 @@ class StepCompleted(Event, tag="StepCompleted", frozen=True, kw_only=True):
     attempt: int
     input: int
     output: Output
-    duration_us: int
+    duration_us: Count
 
 
 class StepFailed(Event, tag="StepFailed", frozen=True, kw_only=True):
@@ -36,8 +36,8 @@ class StepFailed(Event, tag="StepFailed", frozen=True, kw_only=True):
     code: str
     error: Commitment | None
     retry: bool
-    delay_ms: int = 0
-    duration_us: int
+    delay_ms: Count = 0
+    duration_us: Count
 
 
 class StepAbandoned(Event, tag="StepAbandoned", frozen=True, kw_only=True):
@@ -60,7 +60,7 @@ class CallRecorded(Event, tag="CallRecorded", frozen=True, kw_only=True):
     status: str
     request: Commitment
     response: Commitment | None
-    latency_us: int
+    latency_us: Count
 
 
 class TokenFiltered(Event, tag="TokenFiltered", frozen=True, kw_only=True):
@@ -70,7 +70,7 @@ class TokenFiltered(Event, tag="TokenFiltered", frozen=True, kw_only=True):
     node: str
     attempt: int
     input: int
-    duration_us: int
+    duration_us: Count
 
 
 class Routed(Event, tag="Routed", frozen=True, kw_only=True):
@@ -80,7 +80,7 @@ class Routed(Event, tag="Routed", frozen=True, kw_only=True):
     node: str
     label: str
     edge: str
-    duration_us: int = 0
+    duration_us: Count = 0
 
 
 class TokenForked(Event, tag="TokenForked", frozen=True, kw_only=True):
@@ -90,7 +90,7 @@ class TokenForked(Event, tag="TokenForked", frozen=True, kw_only=True):
     node: str
     label: str
     branches: tuple[str, ...]
-    duration_us: int = 0
+    duration_us: Count = 0
 
 
 class TokenExpanded(Event, tag="TokenExpanded", frozen=True, kw_only=True):
@@ -103,7 +103,7 @@ class TokenExpanded(Event, tag="TokenExpanded", frozen=True, kw_only=True):
     count: int
     outputs: tuple[Output, ...] | None
     outputs_list: Commitment | None = None
-    duration_us: int
+    duration_us: Count
 
 
 class Diverted(Event, tag="Diverted", frozen=True, kw_only=True):

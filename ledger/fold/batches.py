@@ -139,6 +139,7 @@ def batch_failed(state: State, event: BatchFailed) -> None:
         if batch.attempt >= batch.node.attempts_max:
             refuse(state, event, "T10", expected=f"at most {batch.node.attempts_max} attempts", found="a retry")
         batch.attempt += 1
+        batch.due_ms = event.active_ms + event.delay_ms
         _is_due(batch, event.trigger)
         return
     batch = _close(state, event)
@@ -171,6 +172,9 @@ def _check(state: State, event: BatchFlushed | BatchFailed, batch: Batch) -> Non
     if (event.batch, event.members, event.attempt) != expected or not _trigger_is_true(state, event, batch):
         refuse(state, event, "C7", expected=f"batch, members, attempt {expected} and a true trigger",
                found=f"{(event.batch, event.members, event.attempt)} {event.trigger}")
+    if event.active_ms < batch.due_ms:
+        refuse(state, event, "T10", expected=f"attempt {batch.attempt} from {batch.due_ms} ms of run time on",
+               found=f"{event.active_ms} ms")
 
 
 def _trigger_is_true(state: State, event: BatchFlushed | BatchFailed, batch: Batch) -> bool:
@@ -185,7 +189,15 @@ def _trigger_is_true(state: State, event: BatchFlushed | BatchFailed, batch: Bat
             condition = state.plan.conditions.get(event.aggregation)
             return condition is not None and condition(len(batch.members), event.active_ms - batch.opened_ms)
         case "end_of_source":
-            return state.exhausted
+            return state.exhausted and not _on_its_way(state, batch)
         case "abandoned":
             state.abandoned = True
             return True
+
+
+def _on_its_way(state: State, batch: Batch) -> bool:
+    """Whether a token could still come to the batch's aggregation."""
+    node = batch.node.id
+    before = state.plan.upstream(node)
+    return any(token.outcome is None and (token.node in before or (token.node == node and token.stage is not Stage.BUFFERED))
+               for token in state.tokens.values())

@@ -145,6 +145,7 @@ def branch_lost(state: State, event: BranchLost) -> None:
         refuse(state, event, "C3", token=event.token, expected=f"BranchLost {expected}",
                found=f"BranchLost {event.branch} of {event.group} ({event.cause} at {event.node})")
     state.owed.popleft()
+    state.losses_owed -= 1
     group = state.groups.get(event.group)
     if group is None:
         rule = state.plan.coalesces[join].coalesce
@@ -182,8 +183,11 @@ def _owe_resolution(state: State, group: Group, cause: Cause) -> None:
 
 def _forget_losses(state: State, group: Group) -> None:
     """G2: losses that the closing group has not been told yet are never told; a branch of theirs stays missing."""
+    if not state.losses_owed:
+        return
     kept = [owed for owed in state.owed if not (isinstance(owed, OwedLoss) and _group_of(owed) == group.id)]
     if len(kept) < len(state.owed):
+        state.losses_owed -= len(state.owed) - len(kept)
         state.owed.clear()
         state.owed.extend(kept)
 

@@ -121,6 +121,7 @@ def move(token: Token, node: str, via: Via = "normal") -> None:
     token.via = via
     token.stage = Stage.READY
     token.failures = token.deaths = 0
+    token.key = None
 
 
 def owe_loss(
@@ -139,6 +140,7 @@ def owe_loss(
         group.status != "open" or frame.branch in group.lost or frame.branch in group.arrived
     ):
         return
+    state.losses_owed += 1
     loss = OwedLoss(token, family, frames, cause, node, code)
     if in_turn:
         state.owed.append(loss)

@@ -32,6 +32,17 @@ class Plan:
         }
         self.reach = _reach(graph.nodes, graph.edges)
 
+    def upstream(self, node: str) -> frozenset[str]:
+        """The nodes from which `node` can be reached."""
+        found: set[str] = set()
+        todo = [node]
+        while todo:
+            to = todo.pop()
+            new = {edge.from_node for edge in self.graph.edges if edge.to_node == to} - found
+            found |= new
+            todo += new
+        return frozenset(found)
+
     def divert_edge(self, node: str) -> Edge | None:
         """The one divert edge that leaves `node`, or None (a discard, or no route at all)."""
         for edge in self.graph.edges:

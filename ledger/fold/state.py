@@ -72,7 +72,10 @@ class Family:
 
 
 class Token(Struct, gc=False):
-    """One token of an open family. `failures` and `deaths` count the attempts behind the current one."""
+    """One token of an open family. `failures` and `deaths` count the attempts behind the current one.
+
+    The next attempt comes no earlier than `due_ms` of run time; `key` is what an effect's attempts here have in common.
+    """
 
     id: str
     family: Family
@@ -84,6 +87,8 @@ class Token(Struct, gc=False):
     failures: int = 0
     deaths: int = 0
     calls: int = 0
+    due_ms: int = 0
+    key: str | None = None
     outcome: OutcomeName | None = None
 
     @property
@@ -136,7 +141,8 @@ class Group:
 class Batch:
     """The open batch of one aggregation. Once its `trigger` is known it is due: no member joins, and its timer is void."""
 
-    __slots__ = ("attempt", "deadline_ms", "members", "node", "number", "opened_ms", "opened_seq", "status", "trigger")
+    __slots__ = ("attempt", "deadline_ms", "due_ms", "members", "node", "number", "opened_ms", "opened_seq", "status",
+                 "trigger")
 
     def __init__(self, node: Node, number: int, opened_ms: int, opened_seq: int) -> None:
         self.node = node
@@ -145,6 +151,7 @@ class Batch:
         self.opened_ms = opened_ms
         self.opened_seq = opened_seq
         self.attempt = 1
+        self.due_ms = 0
         timeout_ms = node.batch.timeout_ms if node.batch else None
         self.deadline_ms = None if timeout_ms is None else opened_ms + timeout_ms
         self.trigger: BatchTrigger | None = None
@@ -234,6 +241,7 @@ class State:
         self.closed_batches: dict[str, Intervals] = {}
         self.closing: list[Family] = []
         self.owed: deque[Owed] = deque()
+        self.losses_owed = 0
         self.born: list[Token] = []
         self.ended: list[Token] = []
         self.live = 0

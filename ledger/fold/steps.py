@@ -29,9 +29,14 @@ PROCESS_DIED = "process_died"
 def step_started(state: State, event: StepStarted) -> None:
     """T10: the attempt's number is the next one, and no other attempt is open."""
     token = at_node(state, event, event.token, event.node, stages=Stage.READY)
-    _node_of(state, event, token)
+    node = _node_of(state, event, token)
     _check_attempt(state, event, token, event.attempt)
+    _check_due(state, event, token)
     check_input(state, event, token, event.input)
+    if node.effect and (not event.key or event.key != (token.key or event.key)):
+        refuse(state, event, "T10", token=token.id, expected=f"one key for all attempts, {token.key or 'whichever it is'}",
+               found=str(event.key))
+    token.key = event.key
     token.stage = Stage.STARTED
     token.calls = 0
 
@@ -59,6 +64,7 @@ def step_failed(state: State, event: StepFailed) -> None:
         if token.failures >= node.attempts_max:
             refuse(state, event, "T10", token=token.id, expected=f"at most {node.attempts_max} attempts",
                    found=f"a retry after attempt {event.attempt}")
+        token.due_ms = event.active_ms + event.delay_ms
         return
     _leave_by_error(state, token, node, event.code, reason)
 
@@ -77,8 +83,10 @@ def step_abandoned(state: State, event: StepAbandoned) -> None:
 
 
 def call_recorded(state: State, event: CallRecorded) -> None:
-    """A call belongs to a started attempt and is numbered within it."""
+    """A call belongs to a started attempt of an effect and is numbered within it."""
     token = at_node(state, event, event.token, event.node)
+    if not _node_of(state, event, token).effect:
+        refuse(state, event, "T10", token=token.id, expected="calls of an effect only", found=f"one of {event.node}")
     if token.stage != Stage.STARTED or event.attempt != token.attempt or event.call != token.calls:
         refuse(state, event, "T10", token=token.id, expected=f"call {token.calls} of attempt {token.attempt}, started",
                found=f"call {event.call} of attempt {event.attempt}")
@@ -211,12 +219,22 @@ def _check_attempt(state: State, event: StepStarted | StepAbandoned | StepComple
         refuse(state, event, "T10", token=token.id, expected=f"attempt {token.attempt}", found=f"attempt {attempt}")
 
 
+def _check_due(state: State, event: StepStarted | StepCompleted | StepFailed | TokenFiltered | TokenExpanded, token: Token
+               ) -> None:
+    """T10: another attempt comes no earlier than the one before it said."""
+    if token.failures and event.active_ms < token.due_ms:
+        refuse(state, event, "T10", token=token.id, expected=f"attempt {token.attempt} from {token.due_ms} ms on",
+               found=f"{event.active_ms} ms")
+
+
 def _check_end_of_attempt(
     state: State, event: StepCompleted | StepFailed | TokenFiltered | TokenExpanded, token: Token, node: Node
 ) -> None:
     """T10, L4: this attempt, begun where that has to be on record, on what the token carries."""
     if event.attempt != token.failures + token.deaths + 1:
         _check_attempt(state, event, token, event.attempt)
+    if token.failures and token.stage != Stage.STARTED:
+        _check_due(state, event, token)
     if node.effect and token.stage != Stage.STARTED:
         refuse(state, event, "T10", token=token.id, expected="a StepStarted before an effect", found="none")
     if event.input != token.payload:

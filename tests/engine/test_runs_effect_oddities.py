@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from engine.attempts import CALLS_MAX, Attempt
-from engine.effects import HUNG_MAX
+from engine.in_flight import HUNG_MAX
 from engine.loop import Hooks
 from engine.masking import Masking
 from engine.plugin_api import RowError

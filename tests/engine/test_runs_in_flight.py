@@ -12,8 +12,8 @@ import pytest
 
 from engine import run as running
 from engine.attempts import Attempt
-from engine.effects import HUNG_MAX
 from engine.executors.calls import Called
+from engine.in_flight import HUNG_MAX
 from engine.loop import Hooks
 from engine.ports import system
 from engine.workers import Finished

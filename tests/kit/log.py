@@ -165,8 +165,8 @@ def step(token: str, node: str, input_: int, output: e.Output, attempt: int = 1)
 
 
 def begun(token: str, node: str, input_: int, attempt: int = 1) -> e.StepStarted:
-    """An attempt that begins."""
-    return e.StepStarted(token=token, node=node, attempt=attempt, input=input_)
+    """An attempt that begins, under the key that all attempts of the token at the node have."""
+    return e.StepStarted(token=token, node=node, attempt=attempt, input=input_, key=f"{token}/{node}")
 
 
 def died(token: str, node: str, attempt: int) -> e.StepAbandoned:
@@ -175,10 +175,10 @@ def died(token: str, node: str, attempt: int) -> e.StepAbandoned:
 
 
 def failed(token: str, node: str, input_: int, error: e.Commitment | None, *, attempt: int = 1, code: str = "bad",
-           retry: bool = False) -> e.StepFailed:
+           retry: bool = False, delay_ms: int = 0) -> e.StepFailed:
     """An attempt that failed."""
     return e.StepFailed(token=token, node=node, attempt=attempt, input=input_, code=code, error=error, retry=retry,
-                        duration_us=5)
+                        delay_ms=delay_ms, duration_us=5)
 
 
 def filtered(token: str, node: str, input_: int) -> e.TokenFiltered:
@@ -268,10 +268,10 @@ def flushed(members: int, trigger: e.BatchTrigger, *outputs: e.BatchOutput, batc
 
 
 def batch_failed(members: int, trigger: e.BatchTrigger, error: e.Commitment | None, *, batch: int = 1,
-                 attempt: int = 1, retry: bool = False, aggregation: str = "totals") -> e.BatchFailed:
+                 attempt: int = 1, retry: bool = False, aggregation: str = "totals", delay_ms: int = 0) -> e.BatchFailed:
     """A batch that could not be computed."""
     return e.BatchFailed(aggregation=aggregation, batch=batch, attempt=attempt, trigger=trigger, members=members,
-                         code="bad_batch", error=error, retry=retry, duration_us=5)
+                         code="bad_batch", error=error, retry=retry, delay_ms=delay_ms, duration_us=5)
 
 
 def counted(*outcomes: str) -> dict[str, int]:

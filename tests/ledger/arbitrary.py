@@ -9,10 +9,12 @@ import msgspec
 from hypothesis import strategies as st
 
 from ledger import events as e
+from ledger.events.header import Count
 
 _INTEGERS = st.integers(-(2**63), 2**63 - 1)
 _SCALARS: dict[Any, st.SearchStrategy[Any]] = {
     str: st.text(max_size=8), int: _INTEGERS, bool: st.booleans(), NoneType: st.none(),
+    Count: st.integers(0, 2**63 - 1),
 }
 
 
@@ -22,7 +24,7 @@ def events(kind: type[e.Event]) -> st.SearchStrategy[e.Event]:
 
 
 def _struct(kind: Any) -> st.SearchStrategy[Any]:
-    hints = get_type_hints(kind)
+    hints = get_type_hints(kind, include_extras=True)
     fields = {field.name: of(hints[field.name]) for field in msgspec.structs.fields(kind)}
     return st.fixed_dictionaries(fields).map(lambda values: kind(**values))
 

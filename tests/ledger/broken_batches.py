@@ -53,6 +53,13 @@ def second_when_due(condition: str) -> Log:
     return log.say(buffered("1", 1))
 
 
+def on_its_way() -> Log:
+    """The source has ended; one row is a member, another has not come to the aggregation yet."""
+    log = batch(BatchRule(count=3), 1)
+    log.row()
+    return log.exhaust().say(flushed(1, "end_of_source", ALL))
+
+
 NO = e.RejectedMember(0, "no", None)
 MEMBERS = [
     Case("a place left out", "C7", "1", lambda: member(2, 1)),
@@ -92,6 +99,10 @@ FLUSHES = [
          lambda: batch(BatchRule(count=3)).say(flushed(2, "end_of_source", ALL))),
     Case("a failure for another trigger", "C7", None,
          lambda: batch(BatchRule(count=3)).say(batch_failed(2, "count", None))),
+    Case("a batch's attempt before it was due", "T10", None,
+         lambda: batch(BatchRule(count=2)).say(batch_failed(2, "count", None, retry=True, delay_ms=10)).wait(9)
+         .say(flushed(2, "count", ALL, attempt=2))),
+    Case("the end of the source with a row on its way", "C7", None, on_its_way),
     Case("a failure of another attempt", "C7", None,
          lambda: batch(BatchRule(count=2)).say(batch_failed(2, "count", None, attempt=2, retry=True))),
 ]

@@ -64,6 +64,12 @@ def effect() -> Log:
     return log
 
 
+def called() -> e.CallRecorded:
+    """The first call of row 0's first attempt."""
+    return e.CallRecorded(token="0", node="step", attempt=1, call=0, kind="http", status="200",
+                          request=e.Commitment(3, "0" * 64), response=None, latency_us=1)
+
+
 def errors(log: Log, attempt: int, *, retry: bool) -> Log:
     """An attempt of row 0 at the step fails."""
     return log.say(failed("0", "step", 2, log.keep("no"), attempt=attempt, retry=retry))
@@ -222,5 +228,16 @@ ATTEMPTS = [
     Case("a call of another attempt", "T10", "0", lambda: calling(2, 0, start=True)),
     Case("a call is left out", "T10", "0", lambda: calling(1, 1, start=True)),
     Case("a batch is retried beyond its limit", "T10", None, batch_retried_for_ever),
+    Case("an effect without a key", "T10", "0", lambda: effect().say(replace(begun("0", "step", 2), key=None))),
+    Case("an effect under another key", "T10", "0",
+         lambda: effect().say(begun("0", "step", 2), failed("0", "step", 2, None, retry=True),
+                              replace(begun("0", "step", 2, 2), key="other"))),
+    Case("a call of a step that is no effect", "T10", "0", lambda: one_row_read().say(begun("0", "step", 2), called())),
+    Case("an attempt before it was due", "T10", "0",
+         lambda: one_row_read().say(failed("0", "step", 2, None, retry=True, delay_ms=10)).wait(9)
+         .say(step("0", "step", 2, 2, attempt=2))),
+    Case("an effect's attempt before it was due", "T10", "0",
+         lambda: effect().say(begun("0", "step", 2), failed("0", "step", 2, None, retry=True, delay_ms=10)).wait(9)
+         .say(begun("0", "step", 2, 2))),
 ]
 TOKEN_CASES = [*ENDS, *AFTER_THE_END, *ROOTS, *STEP_0, *PARENTS, *KINDS, *MASS, *CHILDREN, *PATHS, *ATTEMPTS]

@@ -5,7 +5,7 @@ like a row does, and its place in the log is the order in which the loop took it
 
 Invariants:
 - One commit stands between the intents of all attempts that are about to begin and their beginning.
-- At most `capacity` attempts run; those that wait are bounded by `is_full`, which keeps the loop from reading on.
+- At most `capacity` attempts run; when as many wait, `is_full` keeps the loop from reading on.
 - An attempt ends once: by its answer, or at its deadline; what comes after that is not heard.
 """
 
@@ -96,22 +96,21 @@ class Effects:
             raise RunIncomplete("EFFECTS_HUNG", f"expected at most {HUNG_MAX} attempts that outlive their deadline, found "
                                 f"{self._workers.hung}", where=f"step {self._waiting[0][0].node}",
                                 next_step="make the plugin give up at its deadline, then resume the run")
-        begun = [self._begin(*self._waiting.popleft())
+        begun = [self._announce(*self._waiting.popleft())
                  for _ in range(min(len(self._waiting), self._capacity - len(self._running)))]
         self._desk.recorder.commit()
-        for ticket, running in begun:
-            self._running[ticket] = running
-            step = running.step
-            call = partial(step.call, attempt=running.attempt) if step.takes_attempt else step.call
-            self._workers.start(ticket, partial(calls.call, step, call, running.row, self._limits, self._now_ns))
+        for token, row, key in begun:
+            step = self._steps[token.node]
+            attempt = Attempt(key, token.attempt, step.deadline_seconds, self._now_ns, self._encode)
+            self._tickets += 1
+            self._running[self._tickets] = _Running(token, row, step, attempt)
+            call = partial(step.call, attempt=attempt) if step.takes_attempt else step.call
+            self._workers.start(self._tickets, partial(calls.call, step, call, row, self._limits, self._now_ns))
 
-    def _begin(self, token: Token, row: FrozenRow) -> tuple[int, _Running]:
-        step = self._steps[token.node]
+    def _announce(self, token: Token, row: FrozenRow) -> tuple[Token, FrozenRow, str]:
         key = ids.effect_key(self._ledger, self._desk.state.run, token.id, token.node)
-        attempt = Attempt(key, token.attempt, step.deadline_seconds, self._now_ns, self._encode)
         self._desk.record(effects.begun(token, key))
-        self._tickets += 1
-        return self._tickets, _Running(token, row, step, attempt)
+        return token, row, key
 
     def ended(self) -> Iterator[Ended]:
         """Every attempt that has ended, in the order in which it did; then those whose deadline has passed."""

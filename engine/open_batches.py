@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from engine.bound import BoundAggregation
 from engine.desk import Desk
 from engine.executors import batches
-from engine.executors.calls import Limits
+from engine.executors.calls import Failure, Limits
 from engine.rows import FrozenRow
 from ledger.events import BatchTrigger
 from ledger.fold.state import Batch, Token
@@ -31,7 +31,7 @@ class Aggregations:
         self._limits = limits
         self._tick = tick
         self._waiting: dict[str, deque[tuple[Token, FrozenRow]]] = {name: deque() for name in bound}
-        self._retries: list[tuple[int, int, Batch]] = []
+        self._retries: list[tuple[int, int, Batch, BatchTrigger]] = []
         self._conditional = tuple(desk.state.plan.conditions)
 
     @property
@@ -65,8 +65,8 @@ class Aggregations:
         state = self._desk.state
         active_ms = self._desk.recorder.active_ms
         if self._retries and self._retries[0][0] <= active_ms:
-            batch = heapq.heappop(self._retries)[2]
-            self.flush(batch, batch.trigger or "end_of_source")
+            _, _, batch, trigger = heapq.heappop(self._retries)
+            self.flush(batch, trigger)
             return True
         for name in self._conditional:
             waiting = state.batches.get(name)
@@ -87,7 +87,7 @@ class Aggregations:
         rows = [desk.rows[token.id] for token in batch.members]
         called = batches.call(bound, rows, self._limits, desk.recorder.ports.monotonic_ns)
         if called.failure is not None:
-            self._failed(batch, trigger, called)
+            self._failed(batch, trigger, called.failure, called.duration_us)
             return
         members = list(batch.members)
         desk.record(batches.flushed(batch, trigger, called, desk.recorder))
@@ -103,15 +103,15 @@ class Aggregations:
         self._reopen(batch.node.id)
         desk.place_all(list(zip(going_on, made, strict=True)))
 
-    def _failed(self, batch: Batch, trigger: BatchTrigger, called: batches.BatchCalled) -> None:
+    def _failed(self, batch: Batch, trigger: BatchTrigger, failure: Failure, duration_us: int) -> None:
         desk, bound = self._desk, self._bound[batch.node.id]
-        event = batches.failed(bound, batch, trigger, called, desk.recorder, desk.state.jitter_seed)
+        event = batches.failed(bound, batch, trigger, failure, duration_us, desk.recorder, desk.state.jitter_seed)
         desk.record(event)
         said = desk.state.seq
         desk.settle()
         self._tick()
         if event.retry:
-            heapq.heappush(self._retries, (desk.recorder.active_ms + event.delay_ms, said, batch))
+            heapq.heappush(self._retries, (desk.recorder.active_ms + event.delay_ms, said, batch, trigger))
         else:
             self._reopen(batch.node.id)
 
