@@ -125,6 +125,11 @@ class Recorder:
         return self._writer.root()
 
     @property
+    def size(self) -> int:
+        """Events of the stream so far, those that are not committed yet included: what `root` is over."""
+        return self._writer.size
+
+    @property
     def buffered(self) -> int:
         """Events recorded and not yet committed."""
         return self._writer.buffered

@@ -220,6 +220,6 @@ def receipt(recorder: Recorder, pipeline: str) -> Receipt:
         tokens=state.tokens_made,
         outcomes=dict(sorted(state.outcomes.items())),
         late_arrivals=state.late_arrivals,
-        size=state.seq,
+        size=recorder.size,
         root=recorder.root(),
     )

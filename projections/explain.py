@@ -34,7 +34,7 @@ def explain(tables: ReadTables, store: Store, run: str, token: str) -> Answer:
     known = _row(tables, f"SELECT * FROM tokens {_OF_TOKEN}", run, token)
     if known is None:
         raise UsageError("TOKEN_UNKNOWN", f"expected a token of run {run}, found none named {token!r:.200}", where=run,
-                         next_step="`counterfoil tokens RUN` lists them")
+                         next_step=_instead(tables, run, token))
     about = _row(tables, "SELECT * FROM runs WHERE run_id = ?", run) or {}
     routing, outcome = routing_of(tables, run, token), outcome_of(tables, run, token)
     states = _states(tables, store, run, token)
@@ -55,6 +55,16 @@ def explain(tables: ReadTables, store: Store, run: str, token: str) -> Answer:
         "sink_writes": _writes(tables, states),
         "descendants": _walk(tables, run, token, "token_id", "parent_token_id"),
     }
+
+
+def _instead(tables: ReadTables, run: str, name: str) -> str:
+    """Whom to ask about a name that is no token: a group that merged nothing by its opener, a batch by its first member."""
+    if _row(tables, "SELECT group_id FROM coalesce_groups WHERE run_id = ? AND group_id = ?", run, name) is not None:
+        return f"this group made no token: explain {name.rpartition('+')[0]}, which opened it"
+    member = _row(tables, "SELECT token_id FROM batch_members WHERE run_id = ? AND batch_id = ?", run, name)
+    if member is not None:
+        return f"this is a batch: explain one of its members, such as {member['token_id']}"
+    return "`counterfoil tokens RUN` lists them"
 
 
 def explain_row(tables: ReadTables, store: Store, run: str, row: int) -> Answer:
@@ -102,11 +112,12 @@ def _by_edge(last: Answer) -> Answer:
 
 
 def groups_of(tables: ReadTables, run: str, token: Answer) -> list[Answer]:
-    """The coalesce groups that the token was held in, came late to, was lost to, was made by, or is a branch of."""
+    """The coalesce groups that the token was held in, came late to, was lost to, was made by, is a branch of, or opened."""
     held = tables.select("SELECT t.group_id FROM p_states t JOIN p_runs r ON r.run = t.run "
                          "WHERE r.run_id = ? AND t.token_id = ? AND t.group_id IS NOT NULL", (run, token["token_id"]))
     names = {row[0] for row in held} | ({token["join_group_id"]} if token["join_group_id"] else set())
     names |= set(_groups_ahead(tables, run, _carried(tables, run, token)))
+    names |= {one["group_id"] for one in _groups_of_opener(tables, run, token["token_id"])}
     if not names:
         return []
     marks = ", ".join("?" * len(names))
@@ -135,10 +146,15 @@ def _groups_ahead(tables: ReadTables, run: str, token: Answer) -> list[str]:
     else:
         return []
     parent = str(opened).rpartition("/")[0]
+    return [one["group_id"] for one in _groups_of_opener(tables, run, parent)
+            if branch in msgspec.json.decode(one["expected_branches"])]
+
+
+def _groups_of_opener(tables: ReadTables, run: str, token: str) -> list[Answer]:
+    """The groups of what the token was forked or expanded to; a group without arrivals is told by its opener alone."""
     found = tables.records("SELECT * FROM coalesce_groups WHERE run_id = ? AND group_id >= ? AND group_id < ?",
-                           (run, f"{parent}+", f"{parent},"))
-    return [one["group_id"] for one in found if one["group_id"] == ids.merged_token(parent, one["coalesce"])
-            and branch in msgspec.json.decode(one["expected_branches"])]
+                           (run, f"{token}+", f"{token},"))
+    return [one for one in found if one["group_id"] == ids.merged_token(token, one["coalesce"])]
 
 
 def source_row(tables: ReadTables, store: Store, run: str, row: int | None) -> Answer | None:

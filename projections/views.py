@@ -36,13 +36,20 @@ def _view(table: str, columns: str) -> str:
     return f"SELECT r.run_id, {columns} FROM {table} t JOIN p_runs r ON r.run = t.run"
 
 
+LISTS_CHARS_MAX = 4096
+"""A group of more branches than fit here is told once, in `coalesce_groups`, and not again with each token that it held."""
+
+
+def _list(column: str) -> str:
+    return f"'{column}', CASE WHEN length(g.expected_branches) <= {LISTS_CHARS_MAX} THEN json(g.{column}) END"
+
+
 _FACTS = (
     "CASE WHEN t.group_id IS NULL THEN NULL ELSE (SELECT json_object('coalesce', g.coalesce, 'group_id', g.group_id, "
     "'status', g.status, 'trigger', g.trigger, 'failure_reason', g.failure_reason, 'policy', g.policy, "
-    "'merge_strategy', g.merge_strategy, 'expected_branches', json(g.expected_branches), 'branches_arrived', "
-    "json(g.branches_arrived), 'branches_lost', json(g.branches_lost), 'branches_missing', json(g.branches_missing), "
-    "'arrival_order', json(g.arrival_order), 'merged_token_id', g.merged_token_id, 'wait_duration_ms', "
-    "g.wait_duration_ms, 'collisions', json(g.collisions)) "
+    f"'merge_strategy', g.merge_strategy, {_list('expected_branches')}, {_list('branches_arrived')}, "
+    f"{_list('branches_lost')}, {_list('branches_missing')}, {_list('arrival_order')}, "
+    f"'merged_token_id', g.merged_token_id, 'wait_duration_ms', g.wait_duration_ms, {_list('collisions')}) "
     "FROM p_groups g WHERE g.run = t.run AND g.group_id = t.group_id) END"
 )
 

@@ -95,7 +95,7 @@ def call(step: BoundStep, run: Transform, row: FrozenRow, limits: Limits, now_ns
     except KeyboardInterrupt:
         raise
     except Refused as refused:
-        return Called((), False, refused.failure, (answered_ns - began_ns) // 1000)
+        return Called((), False, refused.failure, (now_ns() - began_ns) // 1000)
     except BaseException as error:
         return Called((), False, failure_of(error), (now_ns() - began_ns) // 1000)
     return Called(made, expanded or (bool(made) and step.node.expands), None, (answered_ns - began_ns) // 1000)
