@@ -193,13 +193,46 @@ class Written(NamedTuple):
     refused: tuple[Refusal, ...]
 
 
+class Piece(NamedTuple):
+    """What one confirmed write put into an artifact: where it begins, its length, its SHA-256 (lower-case hex)."""
+
+    offset: int
+    size_bytes: int
+    content_sha256: str
+
+
+class Claim(NamedTuple):
+    """What a sink is told when it is opened: for whom it writes, and what it has taken from this run before.
+
+    `epoch` rises with every resume; a target that can compare it lets in no writer of an older one. Until the run has
+    `begun` to write here, the sink is opened as for a new run (`mode: write` replaces), from then on never.
+
+    A truncatable artifact that was begun has to end at `offset`: what stands past it was never confirmed, and is cut off
+    once `pieces`, in order, have been found to be what is kept. They are read from the log as they are asked for.
+    """
+
+    ledger: str = ""
+    run: str = ""
+    sink: str = ""
+    epoch: int = 1
+    begun: bool = False
+    offset: int | None = None
+    pieces: Iterable[Piece] = ()
+
+
 class Sink(Protocol):
-    """Takes rows. A row it cannot take is refused; a target that cannot be reached or written raises OSError."""
+    """Takes rows. A row it cannot take is refused; a target that cannot be reached or written raises OSError.
+
+    What `delivery` promises when a write is made again under its key, after a crash between the write and its
+    confirmation: `transactional` (rows and a receipt of the key are one transaction: it is not made twice), `idempotent`
+    (made again, it changes nothing), `truncatable` (what was not confirmed is cut off first), `at_least_once` (it may be
+    there twice, under the same key).
+    """
 
     delivery: Delivery
 
-    def open(self, offset: int | None) -> None:
-        """Begin. None: a new run (`mode: write` replaces). A number: a resumed one, cut back to that offset."""
+    def open(self, claim: Claim) -> None:
+        """Begin, or go on where the confirmed writes end."""
         ...
 
     def offset(self) -> int | None:

@@ -18,7 +18,7 @@ from engine.bound import BoundPipeline
 from engine.executors.calls import Called
 from engine.feed import Feed, ThreadFeed
 from engine.loop import Hooks, Loop
-from engine.plugin_api import Sink, SourceIdentity
+from engine.plugin_api import Claim, Sink, SourceIdentity
 from engine.ports import Ports
 from engine.recorder import Recorder
 from engine.workers import ThreadWorkers, Workers
@@ -156,7 +156,7 @@ class _Sinks:
     def __enter__(self) -> _Sinks:
         for name, sink in self._sinks.items():
             try:
-                sink.open(None)
+                sink.open(Claim())
             except BaseException as error:
                 self.__exit__(type(error), error, None)
                 if isinstance(error, Exception):

@@ -14,7 +14,7 @@ from typing import Literal
 
 import msgspec
 
-from engine.plugin_api import Delivery, Prepared, Refusal, Written
+from engine.plugin_api import Claim, Delivery, Prepared, Refusal, Written
 from engine.rows import Row
 from engine.schema import RowSchema, shown
 from engine.sinks import files
@@ -49,9 +49,9 @@ class CsvSink:
         if (refusal := self._script.refusal(0, declared)) is not None:
             raise ValueError(f"expected field names in {encoding}: {refusal.text}")
 
-    def open(self, offset: int | None) -> None:
+    def open(self, claim: Claim) -> None:
         """See `engine.plugin_api.Sink`. A file that is not empty names the columns in its first record."""
-        self._file.open(offset)
+        self._file.open(claim)
         self._begun = self._file.size > 0
         self._columns = None
         try:

@@ -15,11 +15,12 @@ import errno
 import fcntl
 import os
 import stat
+from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
-from engine.plugin_api import Prepared, Refusal, Written
+from engine.plugin_api import Claim, Piece, Prepared, Refusal, Written
 
 FileMode = Literal["write", "append"]
 
@@ -42,16 +43,17 @@ class ArtifactFile:
         """Hash of the whole file, lower-case hex."""
         return self._hash.hexdigest()
 
-    def open(self, offset: int | None) -> None:
-        """Lock the file and bring it to its beginning for this run. Raises OSError.
+    def open(self, claim: Claim) -> None:
+        """Lock the file and bring it to where this run's next write begins. Raises OSError.
 
-        `offset` None is a new run: mode `write` empties the file, mode `append` keeps it. A number cuts the file there.
+        Before the run has begun to write, mode `write` empties the file and mode `append` keeps it. Later it is cut back to
+        the claim's offset, once the bytes before it have been found to be those that were confirmed.
         """
         made = _make_directories(Path(self._path).parent)
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             self._lock(descriptor)
-            self._cut(descriptor, offset)
+            self._cut(descriptor, claim)
             for directory in made:
                 _sync_directory(directory)
         except BaseException:
@@ -108,21 +110,40 @@ class ArtifactFile:
             text = "expected to be the only writer, found another that holds the file"
             raise OSError(errno.EBUSY, text, self._path) from None
 
-    def _cut(self, descriptor: int, offset: int | None) -> None:
+    def _cut(self, descriptor: int, claim: Claim) -> None:
         """Bring the file to its length, on disk too, and hash what stays."""
         found = os.fstat(descriptor).st_size
+        offset = claim.offset if claim.begun else None
         if offset is None:
-            offset = found if self._mode == "append" else 0
+            offset = found if self._mode == "append" or claim.begun else 0
         if found < offset:
             text = f"expected at least the {offset} bytes that were confirmed, found {found}"
             raise OSError(errno.EIO, text, self._path)
+        for piece in claim.pieces:
+            self._check(descriptor, piece)
         if found > offset:
             os.ftruncate(descriptor, offset)
         os.fsync(descriptor)
         self._hash = sha256()
-        for start in range(0, offset, _BLOCK_BYTES):
-            self._hash.update(os.pread(descriptor, min(_BLOCK_BYTES, offset - start), start))
+        for block in _blocks(descriptor, 0, offset):
+            self._hash.update(block)
         self.size = offset
+
+    def _check(self, descriptor: int, piece: Piece) -> None:
+        """What was confirmed has to be there: a file that was changed since is not written to, nor cut."""
+        content = sha256()
+        for block in _blocks(descriptor, piece.offset, piece.offset + piece.size_bytes):
+            content.update(block)
+        if content.hexdigest() != piece.content_sha256:
+            text = (f"expected the {piece.size_bytes} bytes at {piece.offset} as they were confirmed, found that "
+                    "the file was changed since")
+            raise OSError(errno.EIO, text, self._path)
+
+
+def _blocks(descriptor: int, start: int, end: int) -> Iterator[bytes]:
+    """The bytes from `start` to `end`, some at a time."""
+    for place in range(start, end, _BLOCK_BYTES):
+        yield os.pread(descriptor, min(_BLOCK_BYTES, end - place), place)
 
 
 def prepared(content: bytes, count: int, refused: list[Refusal]) -> Prepared:

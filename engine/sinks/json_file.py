@@ -13,7 +13,7 @@ from typing import Literal
 
 import msgspec
 
-from engine.plugin_api import Delivery, Prepared, Refusal, Written
+from engine.plugin_api import Claim, Delivery, Prepared, Refusal, Written
 from engine.rows import Row
 from engine.schema import RowSchema
 from engine.sinks import files
@@ -46,9 +46,9 @@ class JsonSink:
         self._begun = False
         self._needs_line_end = False
 
-    def open(self, offset: int | None) -> None:
+    def open(self, claim: Claim) -> None:
         """See `engine.plugin_api.Sink`."""
-        self._file.open(offset)
+        self._file.open(claim)
         self._begun = self._file.size > 0
         self._needs_line_end = self._lines and files.lacks_line_end(self._file, self._script.newline)
 

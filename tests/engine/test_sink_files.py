@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.plugin_api import Claim
 from engine.schema import RowSchema
 from engine.sinks.csv_file import CsvSink
 from engine.sinks.files import ArtifactFile
@@ -47,13 +48,13 @@ def test_a_resumed_run_gives_the_bytes_of_an_uncut_one(
     whole(make(str(path)), *WRITES)
     uncut = path.read_bytes()
     first = make(str(path))
-    first.open(None)
+    first.open(Claim())
     written = put(first, *WRITES[:confirmed])
     first.close(False)
     with path.open("ab") as torn:
         torn.write(left_behind)
     second = make(str(path))
-    second.open(written[-1].size_bytes if written else 0)
+    second.open(Claim(begun=True, offset=written[-1].size_bytes if written else 0))
     put(second, *WRITES[confirmed:])
     second.close(True)
     assert path.read_bytes() == uncut
@@ -63,12 +64,12 @@ def test_a_resumed_run_gives_the_bytes_of_an_uncut_one(
 def test_a_finished_file_can_be_resumed_too(path: Path, make: Make) -> None:
     """A crash between the end of the artifact and the seal: the end is cut off and written again."""
     sink = make(str(path))
-    sink.open(None)
+    sink.open(Claim())
     size = put(sink, *WRITES)[-1].size_bytes
     sink.close(True)
     uncut = path.read_bytes()
     again = make(str(path))
-    again.open(size)
+    again.open(Claim(begun=True, offset=size))
     again.close(True)
     assert path.read_bytes() == uncut
 
@@ -87,23 +88,23 @@ def test_a_new_run_replaces_the_file(path: Path, make: Make) -> None:
 def test_a_second_writer_is_kept_out_until_the_first_lets_go(path: Path, make: Make) -> None:
     """The lock is on the file itself, and is taken before the file is touched."""
     first, second = make(str(path)), make(str(path))
-    first.open(None)
+    first.open(Claim())
     put(first, [{"a": 1}])
     before = path.read_bytes()
     with pytest.raises(OSError, match="expected to be the only writer") as raised:
-        second.open(None)
+        second.open(Claim())
     assert raised.value.errno == errno.EBUSY
     assert raised.value.filename == str(path)
     assert path.read_bytes() == before
     first.close(False)
-    second.open(None)
+    second.open(Claim())
     second.close(False)
 
 
 def test_the_lock_is_one_that_other_processes_see(path: Path) -> None:
     """An flock, exclusive, on the artifact."""
     file = ArtifactFile(str(path), "write")
-    file.open(None)
+    file.open(Claim())
     with path.open("rb") as other:
         with pytest.raises(BlockingIOError):
             fcntl.flock(other, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -119,14 +120,14 @@ def test_size_and_hash_are_those_of_the_file(
     target = tmp_path_factory.getbasetemp() / "artifact"
     target.write_bytes(data.draw(st.binary(max_size=20)))
     file = ArtifactFile(str(target), data.draw(st.sampled_from(("write", "append"))))
-    file.open(None)
+    file.open(Claim())
     for content in contents:
         file.append(content)
         assert (file.size, file.sha256) == (target.stat().st_size, sha256(target.read_bytes()).hexdigest())
     file.close()
     before = target.read_bytes()
     offset = data.draw(st.integers(0, len(before)))
-    file.open(offset)
+    file.open(Claim(begun=True, offset=offset))
     assert (file.size, file.sha256) == (offset, sha256(before[:offset]).hexdigest())
     assert target.read_bytes() == before[:offset]
     file.close()
@@ -136,7 +137,7 @@ def test_a_file_that_lost_what_was_confirmed_is_not_written_to(path: Path) -> No
     """Resuming would leave a hole."""
     whole(CsvSink(path=str(path)), [{"a": 1}])
     with pytest.raises(OSError, match="expected at least the 400 bytes that were confirmed, found 4"):
-        CsvSink(path=str(path)).open(400)
+        CsvSink(path=str(path)).open(Claim(begun=True, offset=400))
     assert path.read_bytes() == b"a\n1\n"
 
 
@@ -151,7 +152,7 @@ def test_a_write_returns_after_file_and_directory_are_on_disk(path: Path, monkey
 
     monkeypatch.setattr(os, "fsync", noting)
     sink = JsonSink(path=str(path), format="jsonl")
-    sink.open(None)
+    sink.open(Claim())
     directories = {str(path.parent), str(path.parent.parent), str(path.parent.parent.parent)}
     assert directories <= {name for name, _ in synced}
     for written in put(sink, *WRITES):
@@ -176,7 +177,7 @@ def test_after_an_error_of_the_disk_the_handle_is_not_used_again(
     whole(make(str(path)), *WRITES)
     uncut = path.read_bytes()
     sink = make(str(path))
-    sink.open(None)
+    sink.open(Claim())
     size = put(sink, WRITES[0])[-1].size_bytes
 
     def failing(*_: object) -> None:
@@ -192,7 +193,7 @@ def test_after_an_error_of_the_disk_the_handle_is_not_used_again(
     assert sink.offset() == size
     sink.close(False)
     again = make(str(path))
-    again.open(size)
+    again.open(Claim(begun=True, offset=size))
     put(again, *WRITES[1:])
     again.close(True)
     assert path.read_bytes() == uncut
@@ -203,7 +204,7 @@ def test_a_target_that_is_no_file_is_an_os_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     for target in (tmp_path, Path("/dev/null"), tmp_path / "file" / "out.csv"):
         with pytest.raises(OSError):
-            CsvSink(path=str(target)).open(None)
+            CsvSink(path=str(target)).open(Claim())
     sink = CsvSink(path=str(tmp_path / "out.csv"))
     with pytest.raises(OSError, match="expected an open file"):
         sink.write(sink.prepare([{"a": 1}]), "key")
@@ -214,7 +215,7 @@ def test_the_artifact_is_named_as_it_was_asked_for(path: Path, monkeypatch: pyte
     """The path is relative to the working directory, and stays so."""
     monkeypatch.chdir(path.parent.parent.parent)
     sink = CsvSink(path="out.csv")
-    sink.open(None)
+    sink.open(Claim())
     assert put(sink, [{"a": 1}])[0].uri == "out.csv"
     sink.close(True)
     assert Path("out.csv").read_bytes() == b"a\n1\n"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.plugin_api import Refusal, Sink
+from engine.plugin_api import Claim, Refusal, Sink
 from engine.rows import freeze
 from engine.schema import RowSchema
 from engine.sinks.csv_file import CsvSink
@@ -50,7 +50,7 @@ def test_csv_cells_are_written_so_that_they_can_be_read_back(path: Path) -> None
 def test_a_csv_sink_refuses_rows_with_other_fields(path: Path) -> None:
     """A value without a column would be lost, a column without a value was never said to be optional."""
     sink = CsvSink(path=str(path))
-    sink.open(None)
+    sink.open(Claim())
     assert refusals(sink, [{}, {"a": 1, "b": 2}, {"a": 1}, {"a": 1, "b": 2, "c": 3}, {"b": 1, "a": 2}]) == [
         (0, "columns"), (2, "columns"), (3, "columns"),
     ]
@@ -63,7 +63,7 @@ def test_a_csv_sink_refuses_rows_with_other_fields(path: Path) -> None:
 def test_a_csv_sink_with_a_schema_writes_its_columns_and_refuses_what_breaks_it(path: Path) -> None:
     """Missing optional fields are empty cells; the header does not wait for the first row."""
     sink = CsvSink(path=str(path), schema=FIXED)
-    sink.open(None)
+    sink.open(Claim())
     bad: Rows = [{"id": "1"}, {"note": "x"}, {"id": 1, "more": 2}]
     assert refusals(sink, bad) == [(0, "schema"), (1, "schema"), (2, "schema")]
     put(sink, [{"id": "x"}], [{"id": 1}, {"note": "n", "id": 2}])
@@ -110,7 +110,7 @@ def test_a_csv_sink_does_not_append_to_what_has_no_header(path: Path, content: b
     path.write_bytes(content)
     for _ in range(2):
         with pytest.raises(OSError, match="begins with a header"):
-            CsvSink(path=str(path), mode="append").open(None)
+            CsvSink(path=str(path), mode="append").open(Claim())
     assert path.read_bytes() == content
 
 
@@ -176,7 +176,7 @@ def test_a_json_sink_without_rows_is_an_empty_list(path: Path) -> None:
 def test_an_array_that_is_not_finished_stays_open(path: Path) -> None:
     """An interrupted run is not made to look complete."""
     sink = JsonSink(path=str(path))
-    sink.open(None)
+    sink.open(Claim())
     put(sink, [{"a": 1}])
     sink.close(False)
     assert path.read_bytes() == b'[\n{"a":1}'
@@ -197,7 +197,7 @@ def test_json_lines_are_appended_on_a_line_of_their_own(path: Path) -> None:
 def test_a_row_that_the_encoding_does_not_hold_is_refused(path: Path, make: Make) -> None:
     """Its neighbours are written."""
     sink = make(str(path))
-    sink.open(None)
+    sink.open(Claim())
     prepared = sink.prepare([{"a": "é"}, {"a": "€"}, {"a": "e"}])
     assert prepared.refused == (Refusal(1, "encoding", "expected characters that latin-1 has, found U+20AC"),)
     assert prepared.ordinals == (0, 2)
@@ -208,10 +208,10 @@ def test_a_row_that_the_encoding_does_not_hold_is_refused(path: Path, make: Make
 def test_a_byte_order_mark_stands_only_where_the_file_begins(path: Path) -> None:
     """Also over several writes and after a resume."""
     sink = JsonSink(path=str(path), format="jsonl", encoding="utf-16")
-    sink.open(None)
+    sink.open(Claim())
     written = put(sink, [{"a": 1}], [{"a": 2}])
     sink.close(False)
-    sink.open(written[0].size_bytes)
+    sink.open(Claim(begun=True, offset=written[0].size_bytes))
     put(sink, [{"a": 3}])
     sink.close(True)
     assert path.read_bytes() == '{"a":1}\n{"a":3}\n'.encode("utf-16")
@@ -246,7 +246,7 @@ def test_every_row_is_written_once_or_refused_with_a_reason(
                                JsonSink(path=f"{target}.jsonl", encoding=encoding))
     taken = [0, 0]
     for number, sink in enumerate(sinks):
-        sink.open(None)
+        sink.open(Claim())
         for rows in writes:
             prepared = sink.prepare([freeze(row) for row in rows])
             assert len(prepared.ordinals) + len(prepared.refused) == len(rows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 
-from engine.plugin_api import Sink, Written
+from engine.plugin_api import Claim, Sink, Written
 from engine.rows import freeze
 
 Rows = Sequence[Mapping[str, object]]
@@ -31,7 +31,7 @@ def put(sink: Sink, *writes: Rows) -> list[Written]:
 
 def whole(sink: Sink, *writes: Rows) -> None:
     """A run from its beginning to its end."""
-    sink.open(None)
+    sink.open(Claim())
     put(sink, *writes)
     sink.close(True)
 

@@ -10,7 +10,7 @@ import msgspec
 
 from engine.executors.calls import Called
 from engine.feed import Broken, Exhausted
-from engine.plugin_api import Delivery, Prepared, Refusal, RowFault, SourceIdentity, SourceRow, Written
+from engine.plugin_api import Claim, Delivery, Prepared, Refusal, RowFault, SourceIdentity, SourceRow, Written
 from engine.workers import Finished
 from ledger.memory_store import MemoryStore
 from ledger.store import Part
@@ -163,17 +163,19 @@ class ListSink:
         self.name = name
         self.rows: list[Mapping[str, object]] = []
         self.keys: list[str] = []
+        self.claims: list[Claim] = []
         self._ends = [(0, 0)]
         self.broken: OSError | None = None
         self.unopenable: OSError | None = None
         self.while_writing: Callable[[], object] = lambda: None
         self.closed: bool | None = None
 
-    def open(self, offset: int | None) -> None:
+    def open(self, claim: Claim) -> None:
         """See `engine.plugin_api.Sink`."""
         if self.unopenable is not None:
             raise self.unopenable
-        while self._ends[-1][0] > (offset or 0):
+        self.claims.append(claim)
+        while self._ends[-1][0] > ((claim.offset or 0) if claim.begun else 0):
             self._ends.pop()
         del self.rows[self._ends[-1][1] :]
         self.closed = None
