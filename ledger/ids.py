@@ -80,6 +80,11 @@ def effect_key(ledger: str, run: str, token: str, node: str) -> str:
     return sha256(f"{ledger}/{run}/{token}/{node}".encode()).hexdigest()[:32]
 
 
+def write_key(ledger: str, run: str, sink: str, write: int) -> str:
+    """The idempotency key of a sink write: 32 hex digits, kept when the write has to be made again."""
+    return sha256(f"{ledger}/{run}/{sink}/{write}".encode()).hexdigest()[:32]
+
+
 def family(token: str) -> int | str | None:
     """The source row (int) or the batch (str) that a token, or a group, descends from; None when it is no id at all."""
     match = _FAMILY.match(token)

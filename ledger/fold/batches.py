@@ -80,10 +80,10 @@ def _pass_through(
 ) -> None:
     if [output.parents for output in outputs] != [(ordinal,) for ordinal in accepted]:
         _bad_parents(state, event, "one output for each accepted member, in order")
-    for ordinal, output in zip(accepted, outputs, strict=True):
+    for nth, (ordinal, output) in enumerate(zip(accepted, outputs, strict=True)):
         token = batch.members[ordinal]
         token.payload = _payload(state, event, output, {token.payload})
-        move(token, state.plan.next_of[batch.node.id])
+        move(state, token, state.plan.next_of[batch.node.id], nth=nth)
 
 
 def _transform(

@@ -11,7 +11,7 @@ from typing import NoReturn
 from ledger import ids
 from ledger.events import Commitment, Event, LossCause, OutcomeName, Output
 from ledger.fold.intervals import Intervals
-from ledger.fold.state import Family, Frame, OwedLoss, Stage, State, Token, Via
+from ledger.fold.state import PLACES, Family, Frame, OwedLoss, Stage, State, Token, Via
 from ledger.laws import Finding, LawBroken
 
 INNER_OUTCOMES = frozenset({"forked", "expanded", "coalesced", "consumed_in_batch"})
@@ -92,7 +92,7 @@ def check_input(state: State, event: Event, token: Token, input_: int) -> None:
 
 def born(state: State, family: Family, token_id: str, frames: tuple[Frame, ...], payload: int, node: str) -> Token:
     """Make a token of `family`, standing at `node`."""
-    token = Token(token_id, family, frames, payload, node)
+    token = Token(token_id, family, frames, payload, node, placed=(state.seq + 1) * PLACES + len(state.born))
     state.tokens[token_id] = token
     family.tokens.append(token)
     family.live += 1
@@ -115,8 +115,9 @@ def end(state: State, token: Token, outcome: OutcomeName) -> None:
         state.closing.append(family)
 
 
-def move(token: Token, node: str, via: Via = "normal") -> None:
-    """Put the token before its next node, with no attempt behind it."""
+def move(state: State, token: Token, node: str, via: Via = "normal", nth: int = 0) -> None:
+    """Put the token before its next node, with no attempt behind it; `nth` of those that the event moves."""
+    token.placed = (state.seq + 1) * PLACES + nth
     token.node = node
     token.via = via
     token.stage = Stage.READY

@@ -44,6 +44,7 @@ def run_claimed(state: State, event: RunClaimed) -> None:
     expected = state.epoch if state.seq == 1 else state.epoch + 1
     if event.epoch != expected:
         refuse(state, event, "L3", expected=f"epoch {expected}", found=f"epoch {event.epoch}")
+    state.unclean = state.status == "running" and state.seq > 1
     state.epoch = event.epoch
     state.claimed_seq = event.seq
     state.status = "running"
@@ -110,7 +111,7 @@ def tokens_abandoned(state: State, event: TokensAbandoned) -> None:
     state.abandoned = True
     for token_id in event.tokens:
         known = state.tokens.get(token_id)
-        token = at_node(state, event, token_id, known.node if known else "", ends_as="failed", stages=Stage.STARTED)
+        token = at_node(state, event, token_id, known.node if known else "", ends_as="failed", stages=Stage.READY)
         end(state, token, "failed")
         owe_loss(state, token.id, token.family, token.frames, "abandoned", token.node, event.code, in_turn=True)
 

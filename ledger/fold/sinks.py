@@ -24,12 +24,17 @@ def sink_write_intended(state: State, event: SinkWriteIntended) -> None:
             refuse(state, event, "R3", token=token.id, expected="each token once in a write", found="twice")
         token.stage = Stage.WRITING
     state.writes_made = event.write
-    state.writes[event.write] = Write(sink, tuple(tokens), event.key, event.offset, event.seq)
+    state.writes[event.write] = Write(sink, tuple(tokens), event.key, event.offset, event.content_hash)
+    state.sink_ends.setdefault(sink, event.offset)
+    if state.writes_failed:
+        state.writes_failed = {number: write for number, write in state.writes_failed.items() if write.key != event.key}
 
 
 def sink_write_confirmed(state: State, event: SinkWriteConfirmed) -> None:
     """R3: accepted and refused are the tokens of the write; each accepted one has its outcome by the way it came."""
     write = _take(state, event)
+    if write.offset is not None:
+        state.sink_ends[write.sink] = event.size_bytes
     refused = {refusal.ordinal: refusal for refusal in event.refused}
     twice = len(refused) < len(event.refused)
     if twice or event.accepted + len(refused) != len(write.tokens) or any(not 0 <= n < len(write.tokens) for n in refused):
@@ -54,9 +59,10 @@ def _refused(state: State, token: Token, code: str, reason: int | None) -> OwedD
 
 
 def sink_write_failed(state: State, event: SinkWriteFailed) -> None:
-    """The tokens wait at the sink for another write."""
+    """The tokens wait at the sink for another write under the same key."""
     introduce(state, event, event.error)
-    for token in _take(state, event).tokens:
+    write = state.writes_failed[event.write] = _take(state, event)
+    for token in write.tokens:
         token.stage = Stage.READY
 
 

@@ -7,6 +7,9 @@ Invariants:
   once none of its tokens is live; closed row numbers stay as intervals, so an event on a closed row is still caught.
 - `owed` lists, in order, what the log must say next: a divert after a failure, a loss after a carrier's end, a
   resolution once a policy is met. Executors read it to decide, the law reads it to refuse anything else.
+- `writes` are intended and neither confirmed nor failed, `writes_failed` wait to be made again under their keys;
+  `sink_ends` has every sink that was written to, and where its confirmed writes end (None: it knows no offsets).
+- `unclean` says that the process before the last claim did not say that it stopped.
 - `born` and `ended` hold the tokens that the last event made and ended; projections read them.
 """
 
@@ -74,7 +77,9 @@ class Family:
 class Token(Struct, gc=False):
     """One token of an open family. `failures` and `deaths` count the attempts behind the current one.
 
-    The next attempt comes no earlier than `due_ms` of run time; `key` is what an effect's attempts here have in common.
+    The next attempt comes no earlier than `due_ms` of run time; `key` is what an effect's attempts here have in common;
+    `began` is the epoch in which the attempt that is STARTED began. `placed` orders what stands before nodes: by the event
+    that put it there, then by its place among those that the event put down.
     """
 
     id: str
@@ -89,6 +94,8 @@ class Token(Struct, gc=False):
     calls: int = 0
     due_ms: int = 0
     key: str | None = None
+    began: int = 0
+    placed: int = 0
     outcome: OutcomeName | None = None
 
     @property
@@ -159,13 +166,13 @@ class Batch:
 
 
 class Write(NamedTuple):
-    """A sink write that is intended and neither confirmed nor failed."""
+    """A sink write that is intended and not confirmed."""
 
     sink: str
     tokens: tuple[Token, ...]
     key: str
     offset: int | None
-    seq: int
+    content_hash: str
 
 
 class OwedDivert(NamedTuple):
@@ -205,6 +212,8 @@ Status = Literal["new", "running", "interrupted", "completed", "failed"]
 
 
 TIMERS_KEPT = 64
+PLACES = 2**32
+"""More tokens than one event can put down: `placed` is the event's seq times this, and a place among its tokens."""
 
 _NO_PLAN = Plan(Graph(nodes=(), edges=()))
 
@@ -225,6 +234,7 @@ class State:
         self.position: int | None = None
         self.exhausted = False
         self.abandoned = False
+        self.unclean = False
         self.payloads = 0
         self.tokens: dict[str, Token] = {}
         self.families: dict[int | str, Family] = {}
@@ -233,7 +243,9 @@ class State:
         self.batches: dict[str, Batch] = {}
         self.batch_numbers: dict[str, int] = {}
         self.writes: dict[int, Write] = {}
+        self.writes_failed: dict[int, Write] = {}
         self.writes_made = 0
+        self.sink_ends: dict[str, int | None] = {}
         self.timers: list[Timer] = []
         self._timers_max = TIMERS_KEPT
         self.claimed_seq = 0

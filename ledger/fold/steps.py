@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 from ledger import ids
 from ledger.events import (
     CallRecorded,
     Commitment,
     Diverted,
+    Event,
     LossCause,
     Routed,
     StepAbandoned,
@@ -19,7 +22,7 @@ from ledger.events import (
 )
 from ledger.fold.groups import open_group
 from ledger.fold.moves import at_node, born, check_input, end, introduce, move, output_of, owe_loss, refuse
-from ledger.fold.state import Frame, OwedDivert, Stage, State, Token
+from ledger.fold.state import PLACES, Frame, OwedDivert, Stage, State, Token
 from ledger.graph import DISCARD, Node
 
 DEATHS_MAX = 3
@@ -38,6 +41,7 @@ def step_started(state: State, event: StepStarted) -> None:
                found=str(event.key))
     token.key = event.key
     token.stage = Stage.STARTED
+    token.began = state.epoch
     token.calls = 0
 
 
@@ -49,7 +53,7 @@ def step_completed(state: State, event: StepCompleted) -> None:
         refuse(state, event, "T9", token=token.id, expected="a transform that maps one row to one", found=event.node)
     _check_end_of_attempt(state, event, token, node)
     token.payload = output_of(state, event, token, event.output)
-    move(token, state.plan.next_of[event.node])
+    move(state, token, state.plan.next_of[event.node])
 
 
 def step_failed(state: State, event: StepFailed) -> None:
@@ -65,6 +69,7 @@ def step_failed(state: State, event: StepFailed) -> None:
             refuse(state, event, "T10", token=token.id, expected=f"at most {node.attempts_max} attempts",
                    found=f"a retry after attempt {event.attempt}")
         token.due_ms = event.active_ms + event.delay_ms
+        token.placed = event.seq * PLACES
         return
     _leave_by_error(state, token, node, event.code, reason)
 
@@ -72,8 +77,8 @@ def step_failed(state: State, event: StepFailed) -> None:
 def step_abandoned(state: State, event: StepAbandoned) -> None:
     """T10: the process died in this attempt; after three deaths the step has failed."""
     token = at_node(state, event, event.token, event.node)
-    if token.stage != Stage.STARTED:
-        refuse(state, event, "T10", token=token.id, expected="an attempt that was started", found="none")
+    if token.stage != Stage.STARTED or token.began == state.epoch:
+        refuse(state, event, "T10", token=token.id, expected="an attempt that a process before this one began", found="none")
     _check_attempt(state, event, token, event.attempt)
     node = _node_of(state, event, token)
     token.deaths += 1
@@ -87,6 +92,8 @@ def call_recorded(state: State, event: CallRecorded) -> None:
     token = at_node(state, event, event.token, event.node)
     if not _node_of(state, event, token).effect:
         refuse(state, event, "T10", token=token.id, expected="calls of an effect only", found=f"one of {event.node}")
+    if token.stage == Stage.STARTED and token.began != state.epoch:
+        _of_a_dead_process(state, event, token)
     if token.stage != Stage.STARTED or event.attempt != token.attempt or event.call != token.calls:
         refuse(state, event, "T10", token=token.id, expected=f"call {token.calls} of attempt {token.attempt}, started",
                found=f"call {event.call} of attempt {event.attempt}")
@@ -114,7 +121,7 @@ def routed(state: State, event: Routed) -> None:
     if event.node not in state.plan.gates or edge is None or edge.id != event.edge or edge.mode != "move":
         refuse(state, event, "R2", token=token.id, expected=f"a route of gate {event.node}",
                found=f"{event.label} by {event.edge}")
-    move(token, edge.to_node, "gate" if edge.to_node in state.plan.sinks else "normal")
+    move(state, token, edge.to_node, "gate" if edge.to_node in state.plan.sinks else "normal")
     _leave_corridor(state, token, "routed_away", event.node, event.label)
 
 
@@ -185,7 +192,7 @@ def diverted(state: State, event: Diverted) -> None:
         owe_loss(state, token.id, token.family, token.frames, "discarded", event.node, event.code)
         return
     via = {"error": "error", "quarantine": "quarantine", "sink_refused": "refused"}[event.kind]
-    move(token, event.to, via)  # type: ignore[arg-type]
+    move(state, token, event.to, via)  # type: ignore[arg-type]
     _leave_corridor(state, token, "error_routed", event.node, event.code)
 
 
@@ -213,6 +220,12 @@ def _node_of(state: State, event: object, token: Token) -> Node:
     return node
 
 
+def _of_a_dead_process(state: State, event: Event, token: Token) -> NoReturn:
+    """T10: what an attempt came to whose process died is not known, so it can only be abandoned."""
+    refuse(state, event, "T10", token=token.id, expected=f"StepAbandoned of attempt {token.attempt}, begun in epoch "
+           f"{token.began}", found=type(event).__name__)
+
+
 def _check_attempt(state: State, event: StepStarted | StepAbandoned | StepCompleted | StepFailed | TokenFiltered
                    | TokenExpanded, token: Token, attempt: int) -> None:
     if attempt != token.attempt:
@@ -233,9 +246,12 @@ def _check_end_of_attempt(
     """T10, L4: this attempt, begun where that has to be on record, on what the token carries."""
     if event.attempt != token.failures + token.deaths + 1:
         _check_attempt(state, event, token, event.attempt)
-    if token.failures and token.stage != Stage.STARTED:
-        _check_due(state, event, token)
-    if node.effect and token.stage != Stage.STARTED:
+    if token.stage == Stage.STARTED:
+        if token.began != state.epoch:
+            _of_a_dead_process(state, event, token)
+    elif node.effect:
         refuse(state, event, "T10", token=token.id, expected="a StepStarted before an effect", found="none")
+    elif token.failures:
+        _check_due(state, event, token)
     if event.input != token.payload:
         check_input(state, event, token, event.input)

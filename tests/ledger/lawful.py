@@ -184,6 +184,7 @@ def abandoned() -> Log:
     log = Log(graphs.linear())
     one, two = log.row(), log.row()
     log.say(step("0", "step", one, one), begun("1", "step", two)).interrupt().resume()
+    log.say(e.StepAbandoned(token="1", node="step", attempt=1, code="process_died"))
     log.say(e.TokensAbandoned(tokens=("0", "1"), code="abandoned", reason=log.keep("the customer left")))
     return log.seal(status="failed", failed=2)
 
