@@ -11,7 +11,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections import deque
+import heapq
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import NamedTuple
@@ -21,6 +21,7 @@ from engine.bound import BoundStep
 from engine.desk import Desk
 from engine.executors import calls, effects
 from engine.rows import FrozenRow
+from engine.wary import Wary
 from engine.workers import Workers
 from ledger import ids
 from ledger.errors import RunIncomplete
@@ -50,22 +51,28 @@ class Effects:
     """Attempts of effects, over `workers`."""
 
     def __init__(self, desk: Desk, steps: Mapping[str, BoundStep], workers: Workers[calls.Called], capacity: int,
-                 limits: calls.Limits, ledger: str) -> None:
+                 limits: calls.Limits, ledger: str, wary: Wary) -> None:
         self._desk = desk
         self._steps = steps
         self._workers = workers
-        self._capacity = capacity
+        self._capacity_max = capacity
+        self._wary = wary
         self._limits = limits
         self._ledger = ledger
         self._encode = partial(effects.encoded, masking=desk.recorder.masking, bytes_max=limits.row_bytes_max)
         self._now_ns: Callable[[], int] = desk.recorder.ports.monotonic_ns
-        self._waiting: deque[tuple[Token, FrozenRow]] = deque()
+        self._waiting: list[tuple[int, Token, FrozenRow]] = []
         self._running: dict[int, _Running] = {}
         self._tickets = 0
 
     def wait(self, token: Token, row: FrozenRow) -> None:
-        """Line a token up for an attempt."""
-        self._waiting.append((token, row))
+        """Line a token up for an attempt: in the order in which the log has put them before their steps."""
+        heapq.heappush(self._waiting, (token.placed, token, row))
+
+    @property
+    def _capacity(self) -> int:
+        """One at a time while wary, so that an attempt that kills the process is not taken for its neighbours."""
+        return 1 if self._wary.on else self._capacity_max
 
     @property
     def running(self) -> int:
@@ -94,9 +101,9 @@ class Effects:
         """
         if self._workers.hung > HUNG_MAX:
             raise RunIncomplete("EFFECTS_HUNG", f"expected at most {HUNG_MAX} attempts that outlive their deadline, found "
-                                f"{self._workers.hung}", where=f"step {self._waiting[0][0].node}",
+                                f"{self._workers.hung}", where=f"step {self._waiting[0][1].node}",
                                 next_step="make the plugin give up at its deadline, then resume the run")
-        begun = [self._announce(*self._waiting.popleft())
+        begun = [self._announce(*heapq.heappop(self._waiting)[1:])
                  for _ in range(min(len(self._waiting), self._capacity - len(self._running)))]
         self._desk.recorder.commit()
         for token, row, key in begun:

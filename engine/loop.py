@@ -13,12 +13,13 @@ Invariants:
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from engine import taking_up
 from engine.bound import BoundPipeline, BoundStep
 from engine.desk import Desk
+from engine.end_of_source import EndOfSource
 from engine.executors import calls, coalesces, effects, gates, sources, steps
 from engine.executors.keeper import describe
 from engine.feed import Broken, Exhausted, Feed
@@ -27,15 +28,16 @@ from engine.open_batches import Aggregations
 from engine.outlets import Outlets
 from engine.plugin_api import SourceRow
 from engine.recorder import Recorder
+from engine.retries import Retries
 from engine.rows import FrozenRow, freeze
+from engine.wary import ROWS_PER_COMMIT, Wary
 from engine.workers import Workers
 from ledger import coalesce as rules
 from ledger import ids
 from ledger.errors import RunIncomplete
 from ledger.events import SourceExhausted, SourceFailed, StepFailed, TokenExpanded
-from ledger.fold.state import Batch, Group, Token
+from ledger.fold.state import Batch, Token
 
-ROWS_PER_COMMIT = 200
 COMMIT_EVERY_MS = 50
 IDLE_SECONDS_MAX = 0.2
 WAITING_MAX = 1000
@@ -51,10 +53,14 @@ class Hooks:
 
 
 class Loop:
-    """Drives one run from its state to the end of its source, or to a stop. `ledger` is the ledger's id."""
+    """Drives one run from its state to the end of its source, or to a stop.
+
+    `ledger` is the ledger's id; `rows` are those that open tokens carry, by payload number.
+    """
 
     def __init__(self, pipeline: BoundPipeline, recorder: Recorder, feed: Feed, workers: Workers[calls.Called], hooks: Hooks,
-                 ledger: str) -> None:
+                 ledger: str, rows: Mapping[int, FrozenRow] | None = None) -> None:
+        self._rows = rows or {}
         self._pipeline = pipeline
         self._recorder = recorder
         self._state = recorder.state
@@ -63,12 +69,13 @@ class Loop:
         self._now_ns = recorder.ports.monotonic_ns
         self._limits = calls.Limits(pipeline.row_bytes_max, pipeline.children_max, pipeline.batch_rows_max)
         self.desk = Desk(recorder, pipeline.sinks)
-        self._outlets = Outlets(self.desk, pipeline.sinks, self._tick)
-        self._effects = Effects(self.desk, pipeline.steps, workers, pipeline.workers_max, self._limits, ledger)
+        self._wary = Wary(self._state)
+        self._outlets = Outlets(self.desk, pipeline.sinks, self._tick, ledger)
+        self._effects = Effects(self.desk, pipeline.steps, workers, pipeline.workers_max, self._limits, ledger, self._wary)
         self._aggregations = Aggregations(self.desk, pipeline.aggregations, self._limits, self._tick)
-        self._retries: list[tuple[int, int, Token]] = []
+        self._retries = Retries()
+        self._end = EndOfSource(self.desk, self._aggregations)
         self._fault: RunIncomplete | None = None
-        self._closing: list[Group] = []
         self._rows_since = 0
         self._committed_ms = recorder.active_ms
         self._handlers: dict[str, Callable[[Token, FrozenRow], None]] = {
@@ -85,6 +92,7 @@ class Loop:
         committed.
         """
         try:
+            self._take_up()
             while (reason := self._hooks.stopping()) is None:
                 self._tick()
                 self._check_limits()
@@ -96,6 +104,26 @@ class Loop:
         self._finish_what_runs()
         self._flush()
         return reason
+
+    def _take_up(self) -> None:
+        """Take up what stands in the state, in a fresh run nothing: what is owed, what is due, what was left begun."""
+        taking_up.stand(self.desk, self._rows, self._put)
+        self._aggregations.take_up()
+        self.desk.settle()
+        self._tick()
+        taking_up.abandon_attempts(self.desk, self._put)
+        self._outlets.make_again()
+
+    def _put(self, token: Token, row: FrozenRow) -> None:
+        """Put a token that stands before a node where it waits for what comes next."""
+        step = self._pipeline.steps.get(token.node)
+        if token.failures:
+            self.desk.rows[token.id] = row
+            self._retries.wait(token)
+        elif step is not None and step.node.effect:
+            self._effects.wait(token, row)
+        else:
+            self.desk.place(token, row)
 
     def _go_on(self) -> bool:
         """Do one piece of work; False when nothing is left to do."""
@@ -116,7 +144,7 @@ class Loop:
         elif self._fault is not None:
             self._flush()
             raise self._fault
-        elif not self._flush_next_node():
+        elif not self._end.flush_next():
             self._flush()
             return bool(self.desk.stack) or self._something_waits()
         return True
@@ -174,7 +202,7 @@ class Loop:
 
     def _something_waits(self) -> bool:
         """Whether something goes on by itself: an attempt that runs, or another attempt that will be due."""
-        return bool(self._retries) or self._effects.running > 0 or self._aggregations.next_attempt_ms() is not None
+        return len(self._retries) > 0 or self._effects.running > 0 or self._aggregations.next_attempt_ms() is not None
 
     def _may_read(self) -> bool:
         """Whether the source has more, and there is room: what waits is bounded."""
@@ -224,6 +252,9 @@ class Loop:
 
     def _step(self, token: Token, row: FrozenRow) -> None:
         step = self._pipeline.steps[token.node]
+        if self._wary.on:
+            self.desk.record(effects.begun(token, None))
+            self._recorder.commit()
         called = calls.call(step, step.call, row, self._limits, self._now_ns)
         self._tick()
         self._conclude(step, token, row, called)
@@ -250,8 +281,7 @@ class Loop:
             desk.rows[token.id] = row
             desk.record(event)
             if isinstance(event, StepFailed) and event.retry:
-                due_ms = self._recorder.active_ms + event.delay_ms
-                heapq.heappush(self._retries, (due_ms, self._state.seq, token))
+                self._retries.wait(token)
                 return
             desk.settle()
             return
@@ -264,9 +294,9 @@ class Loop:
 
     def _try_again(self) -> bool:
         """Put a token whose next attempt is due before its step again; says whether there was one."""
-        if not self._retries or self._retries[0][0] > self._recorder.active_ms:
+        token = self._retries.take(self._recorder.active_ms)
+        if token is None:
             return False
-        token = heapq.heappop(self._retries)[2]
         self.desk.stack.append((token, self.desk.rows.pop(token.id)))
         return True
 
@@ -302,27 +332,6 @@ class Loop:
 
     # --- the end, commits, waiting -------------------------------------------------------------------------------
 
-    def _flush_next_node(self) -> bool:
-        """At end of source: decide the open groups, or the batch, of the first node in topological order that has any (D6).
-
-        So many groups at a time as rows in a commit, so that memory stays bounded and a stop is heard.
-        """
-        if not self._closing:
-            groups = [group for group in self._state.groups.values() if group.status == "open"]
-            batch = min(self._state.batches.values(), key=lambda batch: batch.node.step, default=None)
-            step = min((group.node.step for group in groups), default=None)
-            if batch is not None and (step is None or batch.node.step < step):
-                self._aggregations.flush(batch, "end_of_source")
-                return True
-            if step is None:
-                return False
-            self._closing = [group for group in reversed(groups) if group.node.step == step]
-        for _ in range(min(len(self._closing), ROWS_PER_COMMIT)):
-            group = self._closing.pop()
-            if group.status == "open":
-                self.desk.close(group, rules.Cause.END_OF_SOURCE)
-        return True
-
     def _commit_is_due(self) -> bool:
         if self._rows_since >= ROWS_PER_COMMIT:
             return True
@@ -331,17 +340,16 @@ class Loop:
 
     def _flush(self) -> None:
         self._outlets.flush()
+        self._wary.look(self._state)
         self._hooks.progress(self._rows_since)
         self._rows_since = 0
         self._committed_ms = self._recorder.active_ms
 
     def _patience(self) -> float:
         """How long to wait for a row: until the next commit, timer, attempt or deadline, and never long."""
-        until = [due for due in (self._aggregations.next_attempt_ms(),) if due is not None]
+        until = [due for due in (self._aggregations.next_attempt_ms(), self._retries.next_ms()) if due is not None]
         if self._recorder.buffered or self._rows_since:
             until.append(self._committed_ms + COMMIT_EVERY_MS)
-        if self._retries:
-            until.append(self._retries[0][0])
         return self._wait(*until)
 
     def _wait(self, *until_ms: int) -> float:

@@ -9,7 +9,6 @@ Invariants:
 from __future__ import annotations
 
 import heapq
-from collections import deque
 from collections.abc import Callable, Mapping
 
 from engine.bound import BoundAggregation
@@ -30,9 +29,18 @@ class Aggregations:
         self._bound = bound
         self._limits = limits
         self._tick = tick
-        self._waiting: dict[str, deque[tuple[Token, FrozenRow]]] = {name: deque() for name in bound}
+        self._waiting: dict[str, list[tuple[Token, FrozenRow]]] = {name: [] for name in bound}
         self._retries: list[tuple[int, int, Batch, BatchTrigger]] = []
         self._conditional = tuple(desk.state.plan.conditions)
+
+    def take_up(self) -> None:
+        """Line up the batches of the state that are due."""
+        for batch in self._desk.state.batches.values():
+            if batch.trigger is not None:
+                self._line_up(batch, batch.trigger)
+
+    def _line_up(self, batch: Batch, trigger: BatchTrigger) -> None:
+        heapq.heappush(self._retries, (batch.due_ms, batch.opened_seq, batch, trigger))
 
     @property
     def waiting(self) -> int:
@@ -98,25 +106,23 @@ class Aggregations:
                 del desk.rows[token.id]
         else:
             going_on = list(desk.state.born)
+        desk.place_all(list(zip(going_on, made, strict=True)))
         desk.settle()
         self._tick()
         self._reopen(batch.node.id)
-        desk.place_all(list(zip(going_on, made, strict=True)))
 
     def _failed(self, batch: Batch, trigger: BatchTrigger, failure: Failure, duration_us: int) -> None:
         desk, bound = self._desk, self._bound[batch.node.id]
         event = batches.failed(bound, batch, trigger, failure, duration_us, desk.recorder, desk.state.jitter_seed)
         desk.record(event)
-        said = desk.state.seq
         desk.settle()
         self._tick()
         if event.retry:
-            heapq.heappush(self._retries, (desk.recorder.active_ms + event.delay_ms, said, batch, trigger))
+            self._line_up(batch, trigger)
         else:
             self._reopen(batch.node.id)
 
     def _reopen(self, name: str) -> None:
         """Tokens that came while the batch was tried again go on, in their order."""
-        waiting = self._waiting[name]
-        while waiting:
-            self._desk.stack.append(waiting.pop())
+        waiting, self._waiting[name] = self._waiting[name], []
+        self._desk.stack.extend(sorted(waiting, key=lambda one: one[0].placed, reverse=True))

@@ -2,34 +2,66 @@
 
 Why: a sink is an effect: the intents of all lines are committed first, then each is written and confirmed.
 
+Why again under the same key: whether the target took a write that was not confirmed cannot be known here; with the key it
+can be told there.
+
 Invariants: one commit covers the intents of all lines; what a failsink gets is written after the write that refused it;
 a sink at fault stops the run, resumable, with everything until then committed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from engine.desk import Desk
 from engine.executors import sinks
 from engine.executors.keeper import describe
-from engine.plugin_api import Sink
+from engine.plugin_api import Prepared, Sink
+from ledger import ids
 from ledger.errors import RunIncomplete
 from ledger.events import SinkWriteFailed
-from ledger.fold.state import Token
+from ledger.fold.state import Token, Write
 
 
 class Outlets:
     """The lines of a desk and the sinks at their ends. `tick` renews the stamp and decides what is due by it."""
 
-    def __init__(self, desk: Desk, bound: Mapping[str, Sink], tick: Callable[[], None]) -> None:
+    def __init__(self, desk: Desk, bound: Mapping[str, Sink], tick: Callable[[], None], ledger: str) -> None:
         self._desk = desk
         self._sinks = bound
         self._tick = tick
+        self._ledger = ledger
+
+    def make_again(self) -> None:
+        """Make every write that was begun and never confirmed, in their order and each under its key.
+
+        Its target may have taken it before or not: what then happens is what the sink's delivery says.
+        """
+        state = self._desk.state
+        unconfirmed = sorted({**state.writes, **state.writes_failed}.items())
+        offsets = {name: self._offset(name, self._sinks[name]) for name in {write.sink for _, write in unconfirmed}}
+        planned = []
+        for number, write in unconfirmed:
+            one = self._planned_again(number, write, offsets[write.sink])
+            offsets[write.sink] = _after(offsets[write.sink], one)
+            planned.append(one)
+        if planned:
+            self._perform(planned)
+
+    def _planned_again(self, number: int, write: Write, offset: int | None) -> sinks.Planned:
+        """An open write as it was intended; for one that failed, or would not be the same, another under its key."""
+        prepared = self._prepared(write.sink, write.tokens)
+        if number in self._desk.state.writes:
+            if sinks.is_same(write, prepared, offset):
+                return sinks.plan(number, write.sink, write.tokens, prepared, write.key, offset)
+            self._desk.record(sinks.superseded(number, write, self._desk.recorder))
+        return self._intend(write.sink, write.tokens, prepared, write.key, offset)
 
     def flush(self) -> None:
         """Write what waits at the sinks: intents, commit, writes, confirmations; failsinks after those that refused."""
-        planned = self._plan()
+        self._perform(self._plan())
+
+    def _perform(self, planned: list[sinks.Planned]) -> None:
         self._desk.recorder.commit()
         while planned:
             for write in planned:
@@ -41,20 +73,24 @@ class Outlets:
     def _plan(self) -> list[sinks.Planned]:
         planned = []
         for name, line in self._desk.lines.items():
-            sink = self._sinks[name]
-            offset = self._offset(name, sink) if line else None
+            offset = self._offset(name, self._sinks[name]) if line else None
             for tokens in sinks.chunks(line):
-                write = self._planned(name, sink, tokens, offset)
-                self._desk.record(write.intent)
+                key = ids.write_key(self._ledger, self._desk.state.run, name, self._desk.state.writes_made + 1)
+                write = self._intend(name, tokens, self._prepared(name, tokens), key, offset)
+                offset = _after(offset, write)
                 planned.append(write)
-                offset = None if offset is None else offset + len(write.prepared.content)
             line.clear()
         return planned
 
-    def _planned(self, name: str, sink: Sink, tokens: list[Token], offset: int | None) -> sinks.Planned:
-        """One write. A sink that cannot even encode rows is a sink at fault: nothing of the write is on record."""
+    def _intend(self, name: str, tokens: Sequence[Token], prepared: Prepared, key: str, offset: int | None) -> sinks.Planned:
+        write = sinks.plan(self._desk.state.writes_made + 1, name, tokens, prepared, key, offset)
+        self._desk.record(write.intent)
+        return write
+
+    def _prepared(self, name: str, tokens: Sequence[Token]) -> Prepared:
+        """One write's rows, encoded. A sink that cannot even do that is at fault: nothing of the write is on record."""
         try:
-            return sinks.plan(self._desk.state, name, sink, tokens, self._desk.rows, offset)
+            return self._sinks[name].prepare([self._desk.rows[token.id] for token in tokens])
         except Exception as error:
             raise _fault(name, f"expected a sink that encodes rows, found {self._shown(error)}") from error
 
@@ -78,6 +114,10 @@ class Outlets:
 
     def _shown(self, error: BaseException) -> str:
         return self._desk.recorder.shown(describe(error))
+
+
+def _after(offset: int | None, write: sinks.Planned) -> int | None:
+    return None if offset is None else offset + len(write.prepared.content)
 
 
 def _fault(sink: str, what: str) -> RunIncomplete:

@@ -21,7 +21,7 @@ from engine.masking import Masking
 from engine.ports import Ports
 from ledger import events as e
 from ledger.codec import VERSION_OF
-from ledger.events import Commitment, Event, RunStarted
+from ledger.events import Change, Commitment, Event, RunClaimed, RunStarted
 from ledger.fold import State, apply
 from ledger.graph import Graph
 from ledger.store import Part, StreamStatus
@@ -74,6 +74,13 @@ class Recorder:
         """Record `RunStarted`; the fold needs its graph also when the body only commits to it."""
         stamped = self._stamp(event, 1)
         apply(self.state, replace(stamped, graph=graph))
+        self._writer.add(stamped)
+
+    def claim(self, changes: Sequence[Change] = ()) -> None:
+        """Record that this process takes the next epoch: no writer of an older one can store anything any more."""
+        epoch = self.state.epoch + (self.state.seq > 1)
+        stamped = self._stamp(RunClaimed(process=self.ports.process, changes=tuple(changes)), epoch)
+        apply(self.state, stamped)
         self._writer.add(stamped)
 
     def _stamp(self, event: EventT, epoch: int) -> EventT:

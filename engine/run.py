@@ -10,22 +10,28 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
-from types import TracebackType
 
 import msgspec
 
+from engine import changes
+from engine.abandoning import abandon_open
 from engine.bound import BoundPipeline
+from engine.changes import RunChanged, bounded
 from engine.executors.calls import Called
 from engine.feed import Feed, ThreadFeed
 from engine.loop import Hooks, Loop
-from engine.plugin_api import Claim, Sink, SourceIdentity
+from engine.open_sinks import OpenSinks
+from engine.plugin_api import SourceIdentity
 from engine.ports import Ports
 from engine.recorder import Recorder
+from engine.rows import FrozenRow
+from engine.unfinished import Unfinished, open_rows, read_back, settings_of
 from engine.workers import ThreadWorkers, Workers
 from ledger import events as e
 from ledger import registry
 from ledger.codec import BODY_BYTES_MAX
-from ledger.errors import CounterfoilError, LedgerUnavailable, RunIncomplete
+from ledger.errors import CounterfoilError, LedgerUnavailable
+from ledger.events import Change
 from ledger.fold import State
 from ledger.graph import Graph
 from ledger.store import Store
@@ -76,11 +82,73 @@ def start(store: Store, opening: Opening, pipeline: BoundPipeline, ports: Ports,
                                 next_step="name another --run-id, or resume it")
     recorder = Recorder(State(opening.run), Writer(store, opening.run), ports, pipeline.masking)
     _open(recorder, store, opening, ports)
-    feed = feed or ThreadFeed(pipeline.source.rows(None))
+    return _carry_on(store, recorder, opening.pipeline, pipeline, hooks, feed, workers, {})
+
+
+def resume(store: Store, opening: Opening, pipeline: BoundPipeline, ports: Ports, hooks: Hooks, feed: Feed | None = None,
+           workers: Workers[Called] | None = None, *, accept_changes: bool = False) -> Receipt:
+    """Carry on a run from where its log ends; `feed` begins after the position of its last row. A sealed run is left alone.
+
+    Raises as `start` does; `RunChanged` when the pipeline is another and that is not accepted (then nothing is stored),
+    `LedgerBroken` when the log does not hold, `RunIncomplete` (PAYLOAD_GONE) when an open row was erased.
+    """
+    left = read_back(store, opening.run)
+    writer = Writer(store, opening.run, left.head, left.state.payloads)
+    if left.sealed:
+        return receipt(Recorder(left.state, writer, ports), left.started.pipeline)
+    changes = _changes(store, left, opening)
+    if changes and not accept_changes:
+        raise RunChanged(opening.run, changes, reshaped=False)
+    rows = open_rows(store, left)
+    recorder = Recorder(left.state, writer, ports, pipeline.masking)
+    recorder.claim(bounded(changes))
+    recorder.commit()
+    return _carry_on(store, recorder, left.started.pipeline, pipeline, hooks, feed, workers, rows)
+
+
+def abandon(store: Store, run: str, reason: str, ports: Ports) -> Receipt:
+    """Close a run for good: what is open is decided as at the end of the source, the rest ends `failed`.
+
+    Touches no source, no plugin and no sink. A sealed run is left alone. Raises `LedgerBroken` for a log that does not hold.
+    """
+    left = read_back(store, run)
+    recorder = Recorder(left.state, Writer(store, run, left.head, left.state.payloads), ports)
+    if not left.sealed:
+        rows = open_rows(store, left, erased=FrozenRow())
+        recorder.claim()
+        recorder.commit()
+        abandon_open(recorder, rows, reason)
+        _seal(recorder, store)
+    return receipt(recorder, left.started.pipeline)
+
+
+def _changes(store: Store, left: Unfinished, opening: Opening) -> list[Change]:
+    """What is another than it was at the run's start. Raises `RunChanged` where open tokens have no place in what is now."""
+    started = left.started
+    if started.graph is not None and (reshaped := changes.shape(started.graph, opening.graph)):
+        raise RunChanged(opening.run, [*changes.settings(settings_of(store, left), opening.settings_text), *reshaped],
+                         reshaped=True)
+    found = changes.place(started, opening.pipeline, opening.directory)
+    if started.settings_hash != opening.settings_hash:
+        found += changes.settings(settings_of(store, left), opening.settings_text)
+    found += changes.secrets(started.secrets, opening.secrets)
+    if started.graph is not None:
+        found += changes.plugins(started.graph, opening.graph)
+    if not left.state.exhausted:
+        found += changes.source(started.source, e.SourceIdentity(**opening.source._asdict()))
+    return found
+
+
+def _carry_on(store: Store, recorder: Recorder, name: str, pipeline: BoundPipeline, hooks: Hooks, feed: Feed | None,
+              workers: Workers[Called] | None, rows: Mapping[int, FrozenRow]) -> Receipt:
+    """Drive a run that was claimed from its state on, and let go of everything after it."""
+    state = recorder.state
+    feed = feed or ThreadFeed(iter(()) if state.exhausted else pipeline.source.rows(state.position))
     workers = workers or ThreadWorkers(pipeline.workers_max, feed.wake)
     try:
-        loop = Loop(pipeline, recorder, feed, workers, hooks, registry.ledger_id(store))
-        return _drive(recorder, store, opening.pipeline, pipeline, loop)
+        ledger = registry.ledger_id(store)
+        loop = Loop(pipeline, recorder, feed, workers, hooks, ledger, rows)
+        return _drive(recorder, OpenSinks(pipeline.sinks, recorder, store, ledger), store, name, loop)
     finally:
         feed.close()
         workers.close()
@@ -112,15 +180,15 @@ def _open(recorder: Recorder, store: Store, opening: Opening, ports: Ports) -> N
         graph_list=recorder.keep(encoded, permanent=True) if long else None,
     )
     recorder.start(started, opening.graph)
-    recorder.record(e.RunClaimed(process=ports.process))
+    recorder.claim()
     opened = e.RunOpened(opened=opening.run, pipeline=opening.pipeline)
     recorder.commit([registry.entries(store, [opened], recorder.at)])
 
 
-def _drive(recorder: Recorder, store: Store, name: str, pipeline: BoundPipeline, loop: Loop) -> Receipt:
+def _drive(recorder: Recorder, opened: OpenSinks, store: Store, name: str, loop: Loop) -> Receipt:
     """Loop, then seal. A stop, and whatever goes wrong, leave the run interrupted, with all that was lawful until then."""
     try:
-        with _Sinks(pipeline.sinks, recorder) as sinks:
+        with opened as sinks:
             reason = loop.run()
             if reason is None:
                 sinks.finish()
@@ -143,50 +211,6 @@ def _interrupt(recorder: Recorder, error: BaseException) -> None:
         code, where = error.code.lower(), error.where
     with suppress(LedgerUnavailable):
         recorder.interrupt(code, where)
-
-
-class _Sinks:
-    """Opens every sink, and closes what was opened; a sink that cannot be opened or finished interrupts the run."""
-
-    def __init__(self, sinks: Mapping[str, Sink], recorder: Recorder) -> None:
-        self._sinks = sinks
-        self._recorder = recorder
-        self._opened: dict[str, Sink] = {}
-
-    def __enter__(self) -> _Sinks:
-        for name, sink in self._sinks.items():
-            try:
-                sink.open(Claim())
-            except BaseException as error:
-                self.__exit__(type(error), error, None)
-                if isinstance(error, Exception):
-                    raise self._fault(name, error) from error
-                raise
-            self._opened[name] = sink
-        return self
-
-    def finish(self) -> None:
-        """Close each sink with what ends its artifact."""
-        while self._opened:
-            name, sink = self._opened.popitem()
-            try:
-                sink.close(True)
-            except Exception as error:
-                raise self._fault(name, error) from error
-
-    def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None) -> None:
-        while self._opened:
-            name, sink = self._opened.popitem()
-            try:
-                sink.close(False)
-            except Exception as error:
-                if fault is None:
-                    raise self._fault(name, error) from error
-                fault.add_note(f"sink {name} did not close either: {self._recorder.shown(str(error))}")
-
-    def _fault(self, name: str, error: Exception) -> RunIncomplete:
-        return RunIncomplete("SINK_FAILED", f"expected a sink that takes rows, found {self._recorder.shown(str(error))}",
-                             where=f"sink {name}", next_step="mend the sink, then resume the run")
 
 
 def _seal(recorder: Recorder, store: Store) -> None:

@@ -21,8 +21,8 @@ DEADLINE_PASSED = "deadline_passed"
 WORKER_LOST = "worker_lost"
 
 
-def begun(token: Token, key: str) -> StepStarted:
-    """An attempt is about to begin."""
+def begun(token: Token, key: str | None) -> StepStarted:
+    """An attempt is about to begin; `key` is an effect's."""
     return StepStarted(token=token.id, node=token.node, attempt=token.attempt, input=token.payload, key=key)
 
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from operator import itemgetter
 from typing import NamedTuple
 
 from engine.executors.keeper import Keeper, describe
 from engine.plugin_api import Prepared, Sink, Written
-from engine.rows import FrozenRow
 from ledger import events as e
-from ledger.fold import State
-from ledger.fold.state import Token
+from ledger.fold.state import Token, Write
 
+SINK_UNWRITABLE = "sink_unwritable"
+CONTENT_CHANGED = "content_changed"
 ID_BYTES_MAX = 40_000
 TOKENS_PER_WRITE = 500
 """So many that their refusals, each with its commitment, fit a body too."""
@@ -39,20 +39,28 @@ def chunks(tokens: Sequence[Token]) -> Iterator[list[Token]]:
         yield chunk
 
 
-def plan(state: State, name: str, sink: Sink, tokens: Sequence[Token], rows: Mapping[str, FrozenRow], offset: int | None
-         ) -> Planned:
-    """Encode one write and state the intent; `offset` is where it will begin."""
-    prepared = sink.prepare([rows[token.id] for token in tokens])
-    number = state.writes_made + 1
+def plan(number: int, name: str, tokens: Sequence[Token], prepared: Prepared, key: str, offset: int | None) -> Planned:
+    """State the intent of one write; `offset` is where it will begin."""
     intent = e.SinkWriteIntended(
         sink=name,
         write=number,
         tokens=tuple([token.id for token in tokens]),
         content_hash=prepared.content_sha256,
-        key=f"{state.run}/{name}/{number}",
+        key=key,
         offset=offset,
     )
     return Planned(intent, prepared)
+
+
+def is_same(write: Write, prepared: Prepared, offset: int | None) -> bool:
+    """Whether an open write, encoded again, is what was intended: the same bytes at the same place."""
+    return (write.content_hash, write.offset) == (prepared.content_sha256, offset)
+
+
+def superseded(number: int, write: Write, keeper: Keeper) -> e.SinkWriteFailed:
+    """An open write that would not be the same any more: it gives way to another under its key."""
+    text = "expected the content that was intended, found another: the pipeline was changed since"
+    return e.SinkWriteFailed(sink=write.sink, write=number, code=CONTENT_CHANGED, error=keeper.keep_text(text))
 
 
 class Performed(NamedTuple):
@@ -93,7 +101,7 @@ def confirm(planned: Planned, performed: Performed, keeper: Keeper) -> e.SinkWri
     written = performed.written
     if written is None:
         text = describe(performed.error) if performed.error else ""
-        return e.SinkWriteFailed(sink=intent.sink, write=intent.write, code="sink_unwritable",
+        return e.SinkWriteFailed(sink=intent.sink, write=intent.write, code=SINK_UNWRITABLE,
                                  error=keeper.keep_text(text))
     refused = [*prepared.refused, *((prepared.ordinals[r.ordinal], r.code, r.text) for r in written.refused)]
     refusals = tuple([e.Refusal(ordinal, keeper.code(code), keeper.keep_text(str(text)))

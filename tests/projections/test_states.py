@@ -194,7 +194,7 @@ def test_an_attempt_that_was_given_up_is_abandoned_with_its_reason() -> None:
     """F2: so is each token's outcome, also of one that had no state open."""
     log = lawful.abandoned()
     reason = "abandoned: the customer left"
-    assert ("1", "step", 1, "abandoned", reason) in states(log)
+    assert ("1", "step", 1, "abandoned", "process_died") in states(log)
     with told(log) as found:
         assert found.told("token_outcomes", "token_id, outcome, reason", order="token_id") == [
             ("0", "failed", reason), ("1", "failed", reason)]
