@@ -6,6 +6,7 @@ The public Python API; everything else may change.
 from __future__ import annotations
 
 from counterfoil.api import Verified, explain, rebuild, replay, run, verify
+from counterfoil.carrying_on import abandon, resume
 from counterfoil.ledgers import Ledger
 from engine.attempts import Attempt
 from engine.plugin_api import BatchResult, Derived, Rejected, RetryableError, RowError, aggregation, effect, transform
@@ -25,11 +26,13 @@ __all__ = [
     "RowError",
     "Verdict",
     "Verified",
+    "abandon",
     "aggregation",
     "effect",
     "explain",
     "rebuild",
     "replay",
+    "resume",
     "run",
     "transform",
     "verify",

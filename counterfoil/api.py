@@ -16,7 +16,7 @@ from typing import Any
 from msgspec import Struct
 
 from counterfoil.ledgers import DEFAULT_URL, VARIABLE, Ledger, is_part_of, path_of
-from engine import binding
+from engine import binding, places
 from engine.loop import Hooks
 from engine.pipeline_file import ledger_url
 from engine.ports import Ports, system
@@ -78,7 +78,7 @@ def run_prepared(
     """The same for a pipeline file that has been prepared."""
     url = ledger if ledger is not None else ports.environment.get(VARIABLE) or ledger_url(prepared.file.settings)
     url = DEFAULT_URL if url is None else url
-    _apart(prepared, path_of(url))
+    apart(prepared, path_of(url))
     pipeline = binding.bound(prepared)
     opening = binding.opening(prepared, pipeline, ports, run_id)
     with Ledger.create(url, wait=wait) as opened:
@@ -93,14 +93,13 @@ def run_prepared(
         return receipt
 
 
-def _apart(prepared: binding.Prepared, ledger: Path) -> None:
+def apart(prepared: binding.Prepared, ledger: Path) -> None:
     """A sink that wrote to the ledger's files would destroy the record."""
-    for name, sink in prepared.file.settings.sinks.items():
-        path = sink.options.get("path")
-        if isinstance(path, str) and is_part_of(Path(path), ledger):
+    for key, name, path in places.files_written(prepared.file):
+        if is_part_of(path, ledger):
             raise PipelineRefused([prepared.file.problem(
-                "PATH_TAKEN", ("sinks", name, "options", "path"), f"expected a path of its own for sink {name}, found that "
-                "of the ledger", "name another file")])
+                "PATH_TAKEN", key, f"expected a {key[-1]} of its own for sink {name}, found that of the ledger",
+                "name another file")])
 
 
 def replay(run: str, *, ledger: str = DEFAULT_URL, until_seq: int | None = None, until_at: int | None = None,

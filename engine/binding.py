@@ -18,7 +18,7 @@ from engine.bound import BoundAggregation, BoundGate, BoundPipeline, BoundStep, 
 from engine.checked_source import CheckedSource
 from engine.fingerprints import fingerprints
 from engine.masking import Masking
-from engine.plugin_api import DEADLINE_SECONDS, DEADLINE_SECONDS_MAX, Source
+from engine.plugin_api import DEADLINE_SECONDS, DEADLINE_SECONDS_MAX, Source, SourceIdentity
 from engine.plugins import BUILT_IN_ORIGIN, Catalog, OptionsInvalid, bind
 from engine.ports import Ports
 from engine.problems import PipelineRefused, hushed
@@ -85,8 +85,12 @@ def bound(prepared: Prepared) -> BoundPipeline:
     )
 
 
-def opening(prepared: Prepared, pipeline: BoundPipeline, ports: Ports, run: str | None = None) -> Opening:
-    """What the run will say of itself. Raises `RunIncomplete` (SOURCE_UNREADABLE) when there is nothing to read."""
+def opening(prepared: Prepared, pipeline: BoundPipeline, ports: Ports, run: str | None = None, *, resumed: bool = False
+            ) -> Opening:
+    """What the run will say of itself.
+
+    Raises `RunIncomplete` (SOURCE_UNREADABLE) when there is nothing to read; one that is resumed may not need to.
+    """
     file = prepared.file
     if run is not None and not is_run_id(run):
         raise UsageError("RUN_ID_INVALID", f"expected 1 to 128 letters, digits, '.', '_' or '-', found {run!r:.140}",
@@ -96,12 +100,14 @@ def opening(prepared: Prepared, pipeline: BoundPipeline, ports: Ports, run: str 
         raise UsageError("PATH_NOT_TEXT", f"expected a path in UTF-8, so that the record can name it, found "
                          f"{settings_path!a:.200}", where="FILE", next_step="rename it")
     try:
-        identity = pipeline.source.identity()
+        identity: SourceIdentity | RunIncomplete = pipeline.source.identity()
     except Exception as error:
         found = pipeline.masking.text(str(error))
-        raise RunIncomplete("SOURCE_UNREADABLE", f"expected a source that can be read, found {found}",
-                            where=file.where("source", "options"), next_step="mend source.options, then run again"
-                            ) from error
+        identity = RunIncomplete("SOURCE_UNREADABLE", f"expected a source that can be read, found {found}",
+                                 where=file.where("source", "options"), next_step="mend source.options, then "
+                                 f"{'resume' if resumed else 'run'} again")
+        if not resumed:
+            raise identity from error
     return Opening(
         run=run or default_run_id(file.name, ports),
         pipeline=file.name,

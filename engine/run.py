@@ -6,7 +6,7 @@ opened after the claim and closed whatever happens; a stop records `RunInterrupt
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
@@ -20,6 +20,7 @@ from engine.changes import RunChanged, bounded
 from engine.executors.calls import Called
 from engine.feed import Feed, ThreadFeed
 from engine.loop import Hooks, Loop
+from engine.masking import Masking
 from engine.open_sinks import OpenSinks
 from engine.plugin_api import SourceIdentity
 from engine.ports import Ports
@@ -30,7 +31,7 @@ from engine.workers import ThreadWorkers, Workers
 from ledger import events as e
 from ledger import registry
 from ledger.codec import BODY_BYTES_MAX
-from ledger.errors import CounterfoilError, LedgerUnavailable
+from ledger.errors import CounterfoilError, LedgerUnavailable, RunIncomplete
 from ledger.events import Change
 from ledger.fold import State
 from ledger.graph import Graph
@@ -42,7 +43,10 @@ GRAPH_BYTES_MAX = BODY_BYTES_MAX // 2
 
 @dataclass(frozen=True)
 class Opening:
-    """What `RunStarted` says, known before the run: the pipeline file as written, its hash, its graph."""
+    """What `RunStarted` says, known before the run: the pipeline file as written, its hash, its graph.
+
+    `source` is what will be read, or why it cannot be: a run that has read it to its end needs it no more.
+    """
 
     run: str
     pipeline: str
@@ -52,7 +56,13 @@ class Opening:
     settings_hash: str
     secrets: dict[str, str]
     directory: str
-    source: SourceIdentity
+    source: SourceIdentity | RunIncomplete
+
+    def identity(self) -> e.SourceIdentity:
+        """What the source is. Raises `RunIncomplete` (SOURCE_UNREADABLE) when it cannot be read."""
+        if isinstance(self.source, RunIncomplete):
+            raise self.source
+        return e.SourceIdentity(**self.source._asdict())
 
 
 @dataclass(frozen=True)
@@ -92,18 +102,24 @@ def resume(store: Store, opening: Opening, pipeline: BoundPipeline, ports: Ports
     Raises as `start` does; `RunChanged` when the pipeline is another and that is not accepted (then nothing is stored),
     `LedgerBroken` when the log does not hold, `RunIncomplete` (PAYLOAD_GONE) when an open row was erased.
     """
+    if (closed := sealed(store, opening.run)) is not None:
+        return closed
     left = read_back(store, opening.run)
-    writer = Writer(store, opening.run, left.head, left.state.payloads)
-    if left.sealed:
-        return receipt(Recorder(left.state, writer, ports), left.started.pipeline)
-    changes = _changes(store, left, opening)
-    if changes and not accept_changes:
-        raise RunChanged(opening.run, changes, reshaped=False)
+    found = _changes(store, left, opening)
+    if found and not accept_changes:
+        raise RunChanged(opening.run, found, reshaped=False)
     rows = open_rows(store, left)
-    recorder = Recorder(left.state, writer, ports, pipeline.masking)
-    recorder.claim(bounded(changes))
-    recorder.commit()
+    recorder = _claimed(store, left, ports, pipeline.masking, bounded(found))
     return _carry_on(store, recorder, left.started.pipeline, pipeline, hooks, feed, workers, rows)
+
+
+def sealed(store: Store, run: str) -> Receipt | None:
+    """What a run that is closed for good came to; None for one that is open, or is not there."""
+    head = store.head(run)
+    if head is None or head.status not in ("completed", "failed"):
+        return None
+    left = read_back(store, run)
+    return _receipt(left.state, left.started.pipeline, left.head.size, left.head.root.hex())
 
 
 def abandon(store: Store, run: str, reason: str, ports: Ports) -> Receipt:
@@ -111,15 +127,22 @@ def abandon(store: Store, run: str, reason: str, ports: Ports) -> Receipt:
 
     Touches no source, no plugin and no sink. A sealed run is left alone. Raises `LedgerBroken` for a log that does not hold.
     """
+    if (closed := sealed(store, run)) is not None:
+        return closed
     left = read_back(store, run)
-    recorder = Recorder(left.state, Writer(store, run, left.head, left.state.payloads), ports)
-    if not left.sealed:
-        rows = open_rows(store, left, erased=FrozenRow())
-        recorder.claim()
-        recorder.commit()
-        abandon_open(recorder, rows, reason)
-        _seal(recorder, store)
+    rows = open_rows(store, left, erased=FrozenRow())
+    recorder = _claimed(store, left, ports, Masking(), [])
+    abandon_open(recorder, rows, reason)
+    _seal(recorder, store)
     return receipt(recorder, left.started.pipeline)
+
+
+def _claimed(store: Store, left: Unfinished, ports: Ports, masking: Masking, accepted: Sequence[Change]) -> Recorder:
+    """The recorder of a run that was left, its next epoch taken, durably: whoever wrote before writes no more."""
+    recorder = Recorder(left.state, Writer(store, left.state.run, left.head, left.state.payloads), ports, masking)
+    recorder.claim(accepted)
+    recorder.commit()
+    return recorder
 
 
 def _changes(store: Store, left: Unfinished, opening: Opening) -> list[Change]:
@@ -135,7 +158,7 @@ def _changes(store: Store, left: Unfinished, opening: Opening) -> list[Change]:
     if started.graph is not None:
         found += changes.plugins(started.graph, opening.graph)
     if not left.state.exhausted:
-        found += changes.source(started.source, e.SourceIdentity(**opening.source._asdict()))
+        found += changes.source(started.source, opening.identity())
     return found
 
 
@@ -174,7 +197,7 @@ def _open(recorder: Recorder, store: Store, opening: Opening, ports: Ports) -> N
         settings_hash=opening.settings_hash,
         secrets=opening.secrets,
         directory=opening.directory,
-        source=e.SourceIdentity(**opening.source._asdict()),
+        source=opening.identity(),
         jitter_seed=int.from_bytes(sha256(opening.run.encode()).digest()[:6]),
         graph=None if long else opening.graph,
         graph_list=recorder.keep(encoded, permanent=True) if long else None,
@@ -235,7 +258,10 @@ def _seal(recorder: Recorder, store: Store) -> None:
 
 def receipt(recorder: Recorder, pipeline: str) -> Receipt:
     """The run as it stands."""
-    state = recorder.state
+    return _receipt(recorder.state, pipeline, recorder.size, recorder.root())
+
+
+def _receipt(state: State, pipeline: str, size: int, root: str) -> Receipt:
     return Receipt(
         run=state.run,
         pipeline=pipeline,
@@ -244,6 +270,6 @@ def receipt(recorder: Recorder, pipeline: str) -> Receipt:
         tokens=state.tokens_made,
         outcomes=dict(sorted(state.outcomes.items())),
         late_arrivals=state.late_arrivals,
-        size=recorder.size,
-        root=recorder.root(),
+        size=size,
+        root=root,
     )

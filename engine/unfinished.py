@@ -44,11 +44,6 @@ class Unfinished:
     started: RunStarted
     known: dict[int, str]
 
-    @property
-    def sealed(self) -> bool:
-        """Whether the run is closed for good."""
-        return self.state.status in ("completed", "failed")
-
 
 def read_back(store: Store, run: str) -> Unfinished:
     """Fold a run's log. Raises `LedgerBroken` where it does not hold, `UsageError` (RUN_UNKNOWN) where there is none."""

@@ -19,6 +19,8 @@ from ledger.errors import CounterfoilError
 
 COMMANDS = {
     "run": "run a pipeline file",
+    "resume": "carry on a run that was stopped or killed",
+    "abandon": "close a run that will not be carried on",
     "validate": "check a pipeline file",
     "graph": "draw a pipeline file or a run",
     "replay": "fold a run's log and give the verdict",
