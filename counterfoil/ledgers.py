@@ -1,6 +1,6 @@
 """Ledgers by URL: make a new one, open one to write or to read, and its read tables beside it.
 
-Invariants: a ledger file appears under its name only when it is whole; whoever writes holds its lock; a ledger of another
+Invariants: a ledger file appears under its name only when it is whole, on disk too; whoever writes holds its lock; a ledger of another
 schema, or no ledger at all, is said to be that before anything is read.
 """
 
@@ -183,6 +183,15 @@ def upgrade(path: Path, *, wait: bool) -> str:
     return migrations.HEADS["log"]
 
 
+def _sync(path: Path) -> None:
+    """Bring a file, or the entries of a directory, to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _make(path: Path, *, wait: bool) -> None:
     """Make a whole ledger under another name, then give it its own."""
     if not path.parent.is_dir():
@@ -202,7 +211,9 @@ def _make(path: Path, *, wait: bool) -> None:
             registry.create(store, ports.random_bytes(16).hex(), ports.wall_us())
         finally:
             store.close()
+        _sync(temporary)
         os.rename(temporary, path)
+        _sync(path.parent)
     except (sqlite3.Error, OSError) as error:
         raise LedgerUnavailable("LEDGER_NOT_MADE", f"expected to make a ledger, found {error}", where=str(path),
                                 next_step="check the directory and its space") from error

@@ -25,6 +25,7 @@ from engine.problems import PipelineRefused, hushed
 from engine.redaction import RedactedSource
 from engine.run import Opening
 from engine.schema import shown
+from engine.watchdog import Watchdog
 from engine.wiring import sections
 from ledger.errors import RunIncomplete, UsageError
 from ledger.expressions import compile_expression
@@ -62,6 +63,7 @@ def bound(prepared: Prepared) -> BoundPipeline:
         exponential_base=settings.retry.exponential_base,
     )
     made = {node: _made(prepared, node) for node in pipeline.plugins}
+    watch = None if settings.limits.step_seconds is None else Watchdog(settings.limits.step_seconds)
     source: Source = made[SOURCE]
     if pipeline.plugins[SOURCE].origin != BUILT_IN_ORIGIN:
         source = CheckedSource(source)
@@ -70,18 +72,20 @@ def bound(prepared: Prepared) -> BoundPipeline:
     return BoundPipeline(
         source=source,
         key_field=settings.source.key,
-        steps={one.name: _step(prepared, nodes[one.name], made[one.name], retry) for one in settings.transforms},
+        steps={one.name: _step(prepared, nodes[one.name], made[one.name], retry, watch) for one in settings.transforms},
         gates={one.name: BoundGate(nodes[one.name], compile_expression(one.condition), dict(one.routes))
                for one in settings.gates},
         sinks={name: made[name] for name in settings.sinks},
-        aggregations={one.name: BoundAggregation(nodes[one.name], made[one.name], retry) for one in settings.aggregations},
+        aggregations={one.name: BoundAggregation(nodes[one.name], _watched(watch, nodes[one.name], made[one.name]), retry)
+                      for one in settings.aggregations},
         open_groups_max=settings.limits.open_groups,
         row_bytes_max=settings.limits.row_bytes,
         children_max=settings.limits.expand_children,
         batch_rows_max=settings.limits.batch_rows,
         workers_max=settings.concurrency.max_workers,
         masking=Masking(prepared.file.secrets.values()),
-        closers=tuple(_closer(made[node.id]) for node in pipeline.graph.nodes if node.kind in ("transform", "aggregation")),
+        closers=(*(_closer(made[node.id]) for node in pipeline.graph.nodes if node.kind in ("transform", "aggregation")),
+                 *([] if watch is None else [watch.close])),
     )
 
 
@@ -143,13 +147,18 @@ def _refused(prepared: Prepared, node: str, text: str) -> PipelineRefused:
     return PipelineRefused(hushed([found], prepared.file.secrets.values()))
 
 
-def _step(prepared: Prepared, node: Node, call: Transform, retry: RetryPolicy) -> BoundStep:
+def _step(prepared: Prepared, node: Node, call: Transform, retry: RetryPolicy, watch: Watchdog | None) -> BoundStep:
     plugin = prepared.pipeline.plugins[node.id]
     seconds = getattr(call, "deadline_seconds", plugin.deadline_seconds) if plugin.effect else DEADLINE_SECONDS
     if type(seconds) not in (int, float) or not 0 < seconds <= DEADLINE_SECONDS_MAX:
         raise _refused(prepared, node.id, f"expected deadline_seconds above 0 and at most {DEADLINE_SECONDS_MAX:g}, found "
                        f"{shown(seconds)}")
-    return BoundStep(node, call, retry, plugin.takes_attempt, seconds)
+    return BoundStep(node, call if plugin.effect else _watched(watch, node, call), retry, plugin.takes_attempt, seconds)
+
+
+def _watched(watch: Watchdog | None, node: Node, call: Transform) -> Transform:
+    """A plugin that runs on the loop's own thread, watched where the file asks for it."""
+    return call if watch is None else watch.watching(f"step {node.id}", call)
 
 
 def _closer(made: object) -> Callable[[], None]:

@@ -233,6 +233,4 @@ def _notices(settings: PipelineSettings, where: Callable[[Path], str]) -> tuple[
     found = [key for key in REPLACED if getattr(settings, key) is not None]
     replaced = [f"{where((key,))}: {key} is accepted and has no effect{' but its url' if key == 'landscape' else ''}: "
                 f"{REPLACED[key]}" for key in found]
-    deadline = ("limits", "step_seconds")
-    idle = [f"{where(deadline)}: {dotted(deadline)} has no effect yet: only effects have a deadline"]
-    return (*replaced, *(idle if settings.limits.step_seconds is not None else []))
+    return tuple(replaced)
