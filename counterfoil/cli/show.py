@@ -7,6 +7,10 @@ import click
 from counterfoil import api
 from counterfoil.cli import output
 from counterfoil.cli.options import debug_option, form_option, ledger_option, open_ledger
+from counterfoil.ledgers import Ledger
+from ledger import reader
+from ledger.errors import CounterfoilError
+from ledger.events import RunInterrupted
 from projections import answers
 
 
@@ -20,7 +24,7 @@ def command(run: str, url: str | None, form: str) -> int:
     with open_ledger(url) as ledger:
         run = api.find_run(ledger, run)
         with ledger.catch_up() as tables:
-            found = answers.show(tables, run)
+            found = {**answers.show(tables, run), "stopped": _stopped(ledger, run)}
     if form != output.TABLE:
         output.answer("show", found, form)
         return 0
@@ -28,6 +32,9 @@ def command(run: str, url: str | None, form: str) -> int:
                f"{found['open_tokens']} open, {found['events']} events")
     output.say(f"started {found['started_at']}, sealed {found['sealed_at'] or '-'}, settings {found['settings_hash']}")
     output.say(f"receipt {found['events']}:{found['root'] or '-'}")
+    if found["status"] in ("interrupted", "running"):
+        why = found["stopped"] or {"code": "its process is at work, or died without a word", "detail": ""}
+        output.say(f"stopped: {why['code']} {why['detail']}".rstrip() + f"; `counterfoil resume {run}` carries it on")
     for title in ("outcomes", "coalesces", "batches", "sinks", "violations"):
         if found[title]:
             output.say("")
@@ -36,3 +43,14 @@ def command(run: str, url: str | None, form: str) -> int:
     if not found["complete"]:
         output.say(f"incomplete: nothing can be told from seq {found['unreadable_from_seq']} on")
     return 0
+
+
+def _stopped(ledger: Ledger, run: str) -> dict[str, str] | None:
+    """What the run said when it stopped with work open; None when it said nothing, or is closed."""
+    head = ledger.store.head(run)
+    try:
+        found = [event for _, event in reader.events(ledger.store, run, after=head.size - 1 if head else 0)]
+    except CounterfoilError:
+        return None
+    last = found[-1] if found else None
+    return {"code": last.code, "detail": last.detail} if isinstance(last, RunInterrupted) else None

@@ -71,7 +71,9 @@ def test_one_signal_finishes_what_is_in_hand_and_leaves_groups_open(number: sign
     assert "Traceback" not in err
     assert "run cut interrupted: 3 rows" in out
     lawful("interrupted")
-    assert ask("show", "cut")["status"] == "interrupted"
+    shown = ask("show", "cut")
+    assert (shown["status"], shown["stopped"]) == ("interrupted", {"code": "stopped", "detail": number.name})
+    assert f"stopped: stopped {number.name}; `counterfoil resume cut` carries it on" in done("show", "cut").out
     assert lines("good.jsonl") == [{"id": "0"}]
     last = ask("query", "SELECT type, body FROM log.events ORDER BY stream DESC, seq DESC LIMIT 1")["rows"][0]
     assert last["type"] == "RunInterrupted"
@@ -130,7 +132,8 @@ def test_a_second_signal_ends_the_process_at_once_and_the_log_stands() -> None:
         os.close(writer)
     assert (process.returncode, out, err) == (130, "", "")
     lawful("running")
-    assert ask("show", "cut")["status"] == "running"
+    assert (ask("show", "cut")["status"], ask("show", "cut")["stopped"]) == ("running", None)
+    assert "died without a word; `counterfoil resume cut`" in done("show", "cut").out
     write({"pipeline.yaml": PIPELINE.replace("path: in.csv", "path: other.csv"), "other.csv": "id\n0\n"})
     done("run", "pipeline.yaml", "--run-id", "next")
 
