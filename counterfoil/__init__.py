@@ -9,7 +9,26 @@ from counterfoil.api import Verified, explain, rebuild, replay, run, verify
 from counterfoil.carrying_on import abandon, resume
 from counterfoil.ledgers import Ledger
 from engine.attempts import Attempt
-from engine.plugin_api import BatchResult, Derived, Rejected, RetryableError, RowError, aggregation, effect, transform
+from engine.plugin_api import (
+    BatchResult,
+    Claim,
+    Derived,
+    Piece,
+    Prepared,
+    Refusal,
+    Rejected,
+    RetryableError,
+    RowError,
+    RowFault,
+    Sink,
+    Source,
+    SourceIdentity,
+    SourceRow,
+    Written,
+    aggregation,
+    effect,
+    transform,
+)
 from engine.run import Receipt
 from ledger.errors import CounterfoilError
 from ledger.replay import Verdict
@@ -17,15 +36,25 @@ from ledger.replay import Verdict
 __all__ = [
     "Attempt",
     "BatchResult",
+    "Claim",
     "CounterfoilError",
     "Derived",
     "Ledger",
+    "Piece",
+    "Prepared",
     "Receipt",
+    "Refusal",
     "Rejected",
     "RetryableError",
     "RowError",
+    "RowFault",
+    "Sink",
+    "Source",
+    "SourceIdentity",
+    "SourceRow",
     "Verdict",
     "Verified",
+    "Written",
     "abandon",
     "aggregation",
     "effect",

@@ -1,7 +1,7 @@
 """Ledgers by URL: make a new one, open one to write or to read, and its read tables beside it.
 
-Invariants: a ledger file appears under its name only when it is whole, on disk too; whoever writes holds its lock; a ledger of another
-schema, or no ledger at all, is said to be that before anything is read.
+Invariants: a ledger file appears under its name only when it is whole, on disk too; whoever writes holds its lock; a ledger
+of another schema, or no ledger at all, is said to be that before anything is read.
 """
 
 from __future__ import annotations

@@ -44,9 +44,14 @@ class OpenSinks:
         """Under what the sink is opened: as new, or where the writes that the log has confirmed end."""
         state = self._recorder.state
         if name not in state.sink_ends:
-            return Claim(self._ledger, state.run, name, state.epoch)
+            return Claim(self._ledger, state.run, name, state.epoch, is_held=self._is_held)
         return Claim(self._ledger, state.run, name, state.epoch, begun=True, offset=state.sink_ends[name],
-                     pieces=_pieces(self._store, state.run, name))
+                     pieces=_pieces(self._store, state.run, name), is_held=self._is_held)
+
+    def _is_held(self) -> bool:
+        """Whether the run's epoch is still the one that was claimed."""
+        head = self._store.head(self._recorder.state.run)
+        return head is not None and head.epoch == self._recorder.state.epoch
 
     def finish(self) -> None:
         """Close each sink with what ends its artifact."""

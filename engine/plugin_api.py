@@ -201,6 +201,11 @@ class Piece(NamedTuple):
     content_sha256: str
 
 
+def _held() -> bool:
+    """A claim that nobody can contest."""
+    return True
+
+
 class Claim(NamedTuple):
     """What a sink is told when it is opened: for whom it writes, and what it has taken from this run before.
 
@@ -209,6 +214,9 @@ class Claim(NamedTuple):
 
     A truncatable artifact that was begun has to end at `offset`: what stands past it was never confirmed, and is cut off
     once `pieces`, in order, have been found to be what is kept. They are read from the log as they are asked for.
+
+    `is_held` asks the ledger whether this is still the run's writer. A target with a lock of its own asks once it has the
+    lock, before it changes anything: who comes too late has lost nothing and spoils nothing.
     """
 
     ledger: str = ""
@@ -218,6 +226,7 @@ class Claim(NamedTuple):
     begun: bool = False
     offset: int | None = None
     pieces: Iterable[Piece] = ()
+    is_held: Callable[[], bool] = _held
 
 
 class Sink(Protocol):

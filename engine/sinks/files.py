@@ -53,6 +53,9 @@ class ArtifactFile:
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             self._lock(descriptor)
+            if not claim.is_held():
+                text = "expected to be the run's writer, found that another process carries it on"
+                raise OSError(errno.EPERM, text, self._path)
             self._cut(descriptor, claim)
             for directory in made:
                 _sync_directory(directory)
