@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path as FilePath
 from typing import Any
 
 import networkx as nx
 
-from engine import corridors, wiring
+from engine import corridors, places, wiring
 from engine.pipeline_file import Path, PipelineFile, dotted, problems
 from engine.plugins import (
     BUILT_IN_ORIGIN,
@@ -70,7 +69,7 @@ class _Builder:
         for node, kind, name, options, path in self._with_plugins():
             self._plug(node, kind, name, options, path)
         self._conditions()
-        self._paths()
+        self._problems += places.clashes(self._file)
         wires = wiring.wire(self._file, self._quarantine)
         self._problems += wires.problems
         if not wires.problems:
@@ -177,22 +176,6 @@ class _Builder:
             self._problem("EXPRESSION_INVALID", path, str(invalid), "see expressions in the docs")
             return None
 
-    def _paths(self) -> None:
-        """Two sinks never write one file, and no sink writes a file that is read."""
-        settings = self._settings
-        taken: dict[object, str] = {_same_file(self._file.path): "the pipeline file"}
-        source = settings.source.options.get("path")
-        if isinstance(source, str):
-            taken[_same_file(source)] = "the source"
-        for name, sink in settings.sinks.items():
-            path = sink.options.get("path")
-            if not isinstance(path, str):
-                continue
-            other = taken.setdefault(_same_file(path), f"sink {name}")
-            if other != f"sink {name}":
-                self._problem("PATH_TAKEN", ("sinks", name, "options", "path"),
-                              f"expected a path of its own for sink {name}, found that of {other}", "name another file")
-
     # --- the graph -----------------------------------------------------------------------------------------------
 
     def _shape(self, edges: list[Edge]) -> None:
@@ -255,15 +238,6 @@ class _Builder:
 def _version(plugin: Plugin) -> str:
     """The distribution's version, plus the beginning of the hash of the module's source."""
     return f"{plugin.version}+{plugin.code_hash[:12]}" if plugin.code_hash else plugin.version
-
-
-def _same_file(path: str) -> object:
-    """What two names of one file share, links of both kinds followed; a file that is not there yet has only its name."""
-    try:
-        found = FilePath(path).stat()
-    except (OSError, ValueError):
-        return FilePath(path).resolve()
-    return found.st_dev, found.st_ino
 
 
 def _digraph(edges: list[Edge]) -> nx.DiGraph[Any]:

@@ -34,6 +34,7 @@ BUILT_IN: Mapping[tuple[Kind, str], str] = {
     ("source", "csv"): "engine.sources.csv_file:CsvSource",
     ("source", "json"): "engine.sources.json_file:JsonSource",
     ("source", "text"): "engine.sources.text_file:TextSource",
+    ("source", "database"): "engine.sources.database:DatabaseSource",
     ("source", "null"): "engine.sources.null:NullSource",
     ("transform", "passthrough"): "engine.transforms.passthrough:passthrough",
     ("transform", "field_mapper"): "engine.transforms.field_mapper:FieldMapper",
@@ -48,6 +49,7 @@ BUILT_IN: Mapping[tuple[Kind, str], str] = {
     ("aggregation", "batch_replicate"): "engine.aggregations.batch_replicate:BatchReplicate",
     ("sink", "csv"): "engine.sinks.csv_file:CsvSink",
     ("sink", "json"): "engine.sinks.json_file:JsonSink",
+    ("sink", "database"): "engine.sinks.database:DatabaseSink",
 }
 
 

@@ -24,7 +24,7 @@ PLUGINS = [
     bad("PLUGIN_UNKNOWN", ("transforms[0].plugin", "'passthru'", "did you mean passthrough?"),
         (PLUGIN, "plugin: passthru #!")),
     bad("PLUGIN_UNKNOWN", ("source.plugin", "'cvs'", "did you mean csv?"), ("plugin: csv", "plugin: cvs #!")),
-    bad("PLUGIN_UNKNOWN", ("sinks.good.plugin", "'parquet'", "known: csv, json"),
+    bad("PLUGIN_UNKNOWN", ("sinks.good.plugin", "'parquet'", "known: csv, database, json"),
         ("  plugin: json", "  plugin: parquet #!")),
     bad("PLUGIN_UNKNOWN", ("transforms[0].plugin", "transform", "'csv'"), (PLUGIN, "plugin: csv #!")),
     bad("PLUGIN_BROKEN", ("own_missing:keep", "ModuleNotFoundError"), (PLUGIN, "plugin: own_missing:keep #!")),
