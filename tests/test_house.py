@@ -151,7 +151,7 @@ COUNTER_EXAMPLES: Sequence[tuple[Rule, str, str]] = (
     (waiting.waiting_loops, "tests/a.py", "while process.poll() is None:\n    x += 1"),
     (waiting.waiting_loops, "tests/a.py", "for _ in range(100):\n    if done():\n        break\n    time.sleep(1)"),
     (waiting.waiting_loops, "tests/a.py", "for _ in itertools.count():\n    run.pause()"),
-    (waiting.waiting_loops, "tests/doors/test_stopping.py", "def other():\n    while not done():\n        pass"),
+    (waiting.waiting_loops, "tests/doors/processes.py", "def other():\n    while not done():\n        pass"),
     (_words, "docs/a.py", f"# {words.HOSTS[0]}"),
     (_words, "docs/a.py", f"# {words.PATHS[0]}x"),
     (_words, "docs/a.py", f"# {words.OPTIONS[0]}"),
@@ -173,7 +173,7 @@ FINE: Sequence[tuple[Rule, str, str]] = (
     (waiting.waiting_loops, "tests/a.py", "assert process.wait(60) == 0\nthread.join()"),
     (waiting.waiting_loops, "tests/a.py", "while todo:\n    todo.pop()"),
     (waiting.waiting_loops, "tests/a.py", "for token in tokens:\n    log.wait(1)"),
-    (waiting.waiting_loops, "tests/doors/test_stopping.py", "def until(p):\n    for _ in range(9):\n        p.wait(1)"),
+    (waiting.waiting_loops, "tests/doors/processes.py", "def until(p):\n    for _ in range(9):\n        p.wait(1)"),
 )
 
 

@@ -57,9 +57,14 @@ def events(run: str = "cut") -> int:
 def killed() -> None:
     """A run whose process a step kills at row 1."""
     Path("deadly").touch()
-    with running("run", "pipeline.yaml", "--run-id", "cut", "--ledger", URL) as process:
-        assert process.wait(SECONDS_MAX) == 9
+    assert ended("run", "pipeline.yaml", "--run-id", "cut", "--ledger", URL) == 9
     Path("deadly").unlink()
+
+
+def ended(*arguments: str) -> int:
+    """How a process of the program ends."""
+    with running(*arguments) as process:
+        return process.wait(SECONDS_MAX)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
@@ -88,9 +93,7 @@ def test_a_step_that_kills_the_process_is_found_and_the_rest_completes() -> None
     """law T10: after the first death each step says that it begins; after three of those its row leaves by `on_error`."""
     killed()
     Path("deadly").touch()
-    for _ in range(3):
-        with running("resume", "cut", "--ledger", URL) as process:
-            assert process.wait(SECONDS_MAX) == 9
+    assert [ended("resume", "cut", "--ledger", URL) for _ in range(3)] == [9, 9, 9]
     assert "run cut completed" in done("resume", "cut").out
     assert [row["right"]["id"] for row in lines("good.jsonl")] == [0, 2, 3, 4, 5]
     states = ask("query", "SELECT attempt, status, error FROM node_states WHERE token_id = '1.left' AND node_id = 'own'")

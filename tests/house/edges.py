@@ -26,7 +26,7 @@ EDGES: Mapping[str, Edge] = {
     "engine/feed.py": _edge("threading", "reads the source ahead on a thread, so that timers fire meanwhile"),
     "ledger/expressions.py": _edge("eval() warnings", "makes a function of a checked tree; doubtful text is refused"),
     "engine/workers.py": _edge("threading", "effects run on threads, so that one that waits does not hold up the rest"),
-    "engine/watchdog.py": _edge("faulthandler os threading", "ends the process when a step does not come back"),
+    "engine/watchdog.py": _edge("os threading", "ends the process when a step does not come back"),
     "engine/pipeline_yaml.py": _edge("open()", "reads the pipeline file"),
     "engine/sources/files.py": _edge("open() os", "opens what a source reads; its size and hash"),
     "engine/databases.py": _edge("sqlalchemy sqlite3 urllib", "reaches databases by url; hides the passwords in them"),
