@@ -48,6 +48,7 @@ class _GivenUp:
         self._desk.settle()
         self._due()
         taking_up.abandon_attempts(self._desk, self._desk.place)
+        taking_up.abandon_batches(self._desk, lambda batch: None)
 
     def _due(self) -> None:
         while (thing := self._state.due(self._recorder.active_ms)) is not None:

@@ -97,14 +97,16 @@ class Effects:
     def start(self) -> None:
         """Begin as many attempts as there is room for: their intents, one commit, then the attempts.
 
-        Raises `RunIncomplete` (EFFECTS_HUNG) when too many threads hang in attempts whose deadlines have passed.
+        Raises `RunIncomplete` before anything is said: EFFECTS_HUNG when too many threads hang in attempts whose deadlines
+        have passed, NO_THREADS when there is none.
         """
         if self._workers.hung > HUNG_MAX:
             raise RunIncomplete("EFFECTS_HUNG", f"expected at most {HUNG_MAX} attempts that outlive their deadline, found "
                                 f"{self._workers.hung}", where=f"step {self._waiting[0][1].node}",
                                 next_step="make the plugin give up at its deadline, then resume the run")
-        begun = [self._announce(*heapq.heappop(self._waiting)[1:])
-                 for _ in range(min(len(self._waiting), self._capacity - len(self._running)))]
+        count = min(len(self._waiting), self._capacity - len(self._running))
+        self._workers.ready(count)
+        begun = [self._announce(*heapq.heappop(self._waiting)[1:]) for _ in range(count)]
         self._desk.recorder.commit()
         for token, row, key in begun:
             step = self._steps[token.node]

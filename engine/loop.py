@@ -13,7 +13,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from engine import taking_up
@@ -55,12 +55,12 @@ class Hooks:
 class Loop:
     """Drives one run from its state to the end of its source, or to a stop.
 
-    `ledger` is the ledger's id; `rows` are those that open tokens carry, by payload number.
+    `ledger` is the ledger's id; `rows` are those that open tokens carry, by payload number; the loop takes them over.
     """
 
     def __init__(self, pipeline: BoundPipeline, recorder: Recorder, feed: Feed, workers: Workers[calls.Called], hooks: Hooks,
-                 ledger: str, rows: Mapping[int, FrozenRow] | None = None) -> None:
-        self._rows = rows or {}
+                 ledger: str, rows: dict[int, FrozenRow] | None = None) -> None:
+        self._rows = rows if rows is not None else {}
         self._pipeline = pipeline
         self._recorder = recorder
         self._state = recorder.state
@@ -72,7 +72,7 @@ class Loop:
         self._wary = Wary(self._state)
         self._outlets = Outlets(self.desk, pipeline.sinks, self._tick, ledger)
         self._effects = Effects(self.desk, pipeline.steps, workers, pipeline.workers_max, self._limits, ledger, self._wary)
-        self._aggregations = Aggregations(self.desk, pipeline.aggregations, self._limits, self._tick)
+        self._aggregations = Aggregations(self.desk, pipeline.aggregations, self._limits, self._tick, self._wary)
         self._retries = Retries()
         self._end = EndOfSource(self.desk, self._aggregations)
         self._fault: RunIncomplete | None = None
@@ -81,7 +81,7 @@ class Loop:
         self._handlers: dict[str, Callable[[Token, FrozenRow], None]] = {
             **{name: self._effects.wait if step.node.effect else self._step for name, step in pipeline.steps.items()},
             **dict.fromkeys(pipeline.gates, self._gate),
-            **dict.fromkeys(pipeline.aggregations, self._aggregations.take),
+            **dict.fromkeys(pipeline.aggregations, self._aggregations.wait),
             **dict.fromkeys(self._state.plan.coalesces, self._arrive),
         }
 
@@ -108,11 +108,13 @@ class Loop:
     def _take_up(self) -> None:
         """Take up what stands in the state, in a fresh run nothing: what is owed, what is due, what was left begun."""
         taking_up.stand(self.desk, self._rows, self._put)
+        self._rows.clear()
         self._aggregations.take_up()
         self.desk.settle()
         self._tick()
         taking_up.abandon_attempts(self.desk, self._put)
         self._outlets.make_again()
+        taking_up.abandon_batches(self.desk, self._aggregations.again)
 
     def _put(self, token: Token, row: FrozenRow) -> None:
         """Put a token that stands before a node where it waits for what comes next."""
@@ -122,14 +124,16 @@ class Loop:
             self._retries.wait(token)
         elif step is not None and step.node.effect:
             self._effects.wait(token, row)
+        elif token.node in self._pipeline.aggregations:
+            self._aggregations.wait(token, row)
         else:
             self.desk.place(token, row)
 
     def _go_on(self) -> bool:
         """Do one piece of work; False when nothing is left to do."""
-        if self.desk.stack:
+        if self._is_in_hand():
             self._drain()
-            if self.desk.stack:
+            if self._is_in_hand():
                 self._look_up()
         elif (self._effects.running and self._hear()) or self._try_again() or self._aggregations.flush_due():
             pass
@@ -146,8 +150,12 @@ class Loop:
             raise self._fault
         elif not self._end.flush_next():
             self._flush()
-            return bool(self.desk.stack) or self._something_waits()
+            return self._is_in_hand() or self._something_waits()
         return True
+
+    def _is_in_hand(self) -> bool:
+        """Whether a token stands where nothing keeps it."""
+        return bool(self.desk.stack) or self._aggregations.may_take
 
     def _look_up(self) -> None:
         """In the midst of very many tokens: hear what has ended, and commit, as at any other time."""
@@ -246,9 +254,12 @@ class Loop:
         """Take tokens to their nodes until none is left, or a commit's time has passed: an expansion can leave very many."""
         stack, handlers, recorder = self.desk.stack, self._handlers, self._recorder
         until_ms = recorder.active_ms + COMMIT_EVERY_MS
-        while stack and recorder.active_ms < until_ms:
-            token, row = stack.pop()
-            handlers[token.node](token, row)
+        while recorder.active_ms < until_ms:
+            if stack:
+                token, row = stack.pop()
+                handlers[token.node](token, row)
+            elif not self._aggregations.take():
+                return
 
     def _step(self, token: Token, row: FrozenRow) -> None:
         step = self._pipeline.steps[token.node]

@@ -2,7 +2,10 @@
 
 Invariants:
 - A batch is computed at the stamp at which it fell due, so that its trigger is true in the record (law C7).
-- While a batch waits for another attempt, or is larger than it may be, it takes no member: tokens that come wait in line.
+- While the run is wary, an attempt says that it begins, durably, before the plugin is called.
+- Tokens stand in line before their aggregation, in the order in which the log put them there, and are taken when nothing
+  else is in hand, so that a resume takes them as the run would have. While a batch waits for another attempt, or is larger
+  than it may be, it takes no member.
 - Rows of members are kept with the desk and go with their tokens.
 """
 
@@ -16,6 +19,7 @@ from engine.desk import Desk
 from engine.executors import batches
 from engine.executors.calls import Failure, Limits
 from engine.rows import FrozenRow
+from engine.wary import Wary
 from ledger.events import BatchTrigger
 from ledger.fold.state import Batch, Token
 
@@ -23,29 +27,37 @@ from ledger.fold.state import Batch, Token
 class Aggregations:
     """The batches of a desk. `tick` renews the stamp."""
 
-    def __init__(self, desk: Desk, bound: Mapping[str, BoundAggregation], limits: Limits, tick: Callable[[], object]
-                 ) -> None:
+    def __init__(self, desk: Desk, bound: Mapping[str, BoundAggregation], limits: Limits, tick: Callable[[], object],
+                 wary: Wary) -> None:
         self._desk = desk
         self._bound = bound
         self._limits = limits
         self._tick = tick
-        self._waiting: dict[str, list[tuple[Token, FrozenRow]]] = {name: [] for name in bound}
+        self._wary = wary
+        self._lines: dict[str, list[tuple[int, Token, FrozenRow]]] = {name: [] for name in bound}
         self._retries: list[tuple[int, int, Batch, BatchTrigger]] = []
         self._conditional = tuple(desk.state.plan.conditions)
 
     def take_up(self) -> None:
-        """Line up the batches of the state that are due."""
+        """Line up the batches of the state that are due, but for those of which an attempt is on record as begun."""
         for batch in self._desk.state.batches.values():
-            if batch.trigger is not None:
-                self._line_up(batch, batch.trigger)
+            if not batch.began:
+                self._line_up(batch)
 
-    def _line_up(self, batch: Batch, trigger: BatchTrigger) -> None:
-        heapq.heappush(self._retries, (batch.due_ms, batch.opened_seq, batch, trigger))
+    def again(self, batch: Batch) -> None:
+        """Compute a batch in the midst of which a process died, before anything else: nothing had come after it."""
+        if batch.trigger is not None:
+            self.flush(batch, batch.trigger)
+
+    def _line_up(self, batch: Batch) -> None:
+        """Have a batch that is due computed when its next attempt is; one that is not waits for its trigger."""
+        if batch.trigger is not None:
+            heapq.heappush(self._retries, (batch.due_ms, batch.opened_seq, batch, batch.trigger))
 
     @property
     def waiting(self) -> int:
-        """How many tokens wait for a batch that is tried again."""
-        return sum(map(len, self._waiting.values()))
+        """How many tokens stand in line."""
+        return sum(map(len, self._lines.values()))
 
     @property
     def over_limit(self) -> Batch | None:
@@ -55,18 +67,32 @@ class Aggregations:
     def _is_over(self, batch: Batch) -> bool:
         return batch.status == "open" and len(batch.members) > self._limits.batch_rows_max
 
-    def take(self, token: Token, row: FrozenRow) -> None:
-        """A token came to its aggregation: it becomes a member, and with it the batch may fall due."""
-        desk, name = self._desk, token.node
-        batch = desk.state.batches.get(name)
-        if batch is not None and (batch.status == "due" or self._is_over(batch)):
-            self._waiting[name].append((token, row))
-            return
+    def wait(self, token: Token, row: FrozenRow) -> None:
+        """A token came to its aggregation: it stands in line."""
+        heapq.heappush(self._lines[token.node], (token.placed, token, row))
+
+    @property
+    def may_take(self) -> bool:
+        """Whether a token in line could become a member now."""
+        return any(line and self._is_open(name) for name, line in self._lines.items())
+
+    def take(self) -> bool:
+        """Make the first in line a member, and with it the batch may fall due; False when none may be taken."""
+        first = min((line for name, line in self._lines.items() if line and self._is_open(name)), default=None)
+        if first is None:
+            return False
+        _, token, row = heapq.heappop(first)
+        desk = self._desk
         desk.rows[token.id] = row
         desk.record(batches.buffer(desk.state, token))
-        batch = desk.state.batches[name]
+        batch = desk.state.batches[token.node]
         if batch.trigger is not None:
             self.flush(batch, batch.trigger)
+        return True
+
+    def _is_open(self, name: str) -> bool:
+        batch = self._desk.state.batches.get(name)
+        return batch is None or not (batch.status == "due" or self._is_over(batch))
 
     def flush_due(self) -> bool:
         """Compute one batch that is due by its condition, or whose next attempt is; says whether there was one."""
@@ -92,6 +118,9 @@ class Aggregations:
     def flush(self, batch: Batch, trigger: BatchTrigger) -> None:
         """Compute a batch, say what came of it, and send on its outputs, or its members."""
         desk, bound = self._desk, self._bound[batch.node.id]
+        if self._wary.on:
+            desk.record(batches.begun(batch, trigger))
+            desk.recorder.commit()
         rows = [desk.rows[token.id] for token in batch.members]
         called = batches.call(bound, rows, self._limits, desk.recorder.ports.monotonic_ns)
         if called.failure is not None:
@@ -109,7 +138,6 @@ class Aggregations:
         desk.place_all(list(zip(going_on, made, strict=True)))
         desk.settle()
         self._tick()
-        self._reopen(batch.node.id)
 
     def _failed(self, batch: Batch, trigger: BatchTrigger, failure: Failure, duration_us: int) -> None:
         desk, bound = self._desk, self._bound[batch.node.id]
@@ -118,11 +146,4 @@ class Aggregations:
         desk.settle()
         self._tick()
         if event.retry:
-            self._line_up(batch, trigger)
-        else:
-            self._reopen(batch.node.id)
-
-    def _reopen(self, name: str) -> None:
-        """Tokens that came while the batch was tried again go on, in their order."""
-        waiting, self._waiting[name] = self._waiting[name], []
-        self._desk.stack.extend(sorted(waiting, key=lambda one: one[0].placed, reverse=True))
+            self._line_up(batch)

@@ -33,12 +33,12 @@ class Outlets:
         self._ledger = ledger
 
     def make_again(self) -> None:
-        """Make every write that was begun and never confirmed, in their order and each under its key.
+        """Make every write that was begun and never confirmed, in the order of what they hold and each under its key.
 
         Its target may have taken it before or not: what then happens is what the sink's delivery says.
         """
         state = self._desk.state
-        unconfirmed = sorted({**state.writes, **state.writes_failed}.items())
+        unconfirmed = sorted({**state.writes, **state.writes_failed}.items(), key=lambda one: one[1].tokens[0].placed)
         offsets = {name: self._offset(name, self._sinks[name]) for name in {write.sink for _, write in unconfirmed}}
         planned = []
         for number, write in unconfirmed:

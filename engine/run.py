@@ -6,7 +6,7 @@ opened after the claim and closed whatever happens; a stop records `RunInterrupt
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
@@ -163,7 +163,7 @@ def _changes(store: Store, left: Unfinished, opening: Opening) -> list[Change]:
 
 
 def _carry_on(store: Store, recorder: Recorder, name: str, pipeline: BoundPipeline, hooks: Hooks, feed: Feed | None,
-              workers: Workers[Called] | None, rows: Mapping[int, FrozenRow]) -> Receipt:
+              workers: Workers[Called] | None, rows: dict[int, FrozenRow]) -> Receipt:
     """Drive a run that was claimed from its state on, and let go of everything after it."""
     state = recorder.state
     feed = feed or ThreadFeed(iter(()) if state.exhausted else pipeline.source.rows(state.position))

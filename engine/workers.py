@@ -29,6 +29,10 @@ class Finished(NamedTuple, Generic[Answer]):
 class Workers(Protocol[Answer]):
     """Where jobs run."""
 
+    def ready(self, count: int) -> None:
+        """See to it that so many more jobs can be started. Raises `RunIncomplete` (NO_THREADS) when none could."""
+        ...
+
     def start(self, ticket: int, job: Callable[[], Answer]) -> None:
         """Run a job beside the others. Tickets are never used twice."""
         ...
@@ -68,27 +72,26 @@ class ThreadWorkers(Generic[Answer]):
         self._threads = 0
         self._done: deque[Finished[Answer]] = deque()
 
+    def ready(self, count: int) -> None:
+        """See `Workers`. Where the system gives no more threads, those that are there do the work."""
+        with self._lock:
+            wanted = min(self._count, len(self._waiting) + len(self._running) + count)
+        while self._threads < wanted:
+            try:
+                threading.Thread(target=self._work, name="effect", daemon=True).start()
+            except RuntimeError as error:
+                if self._threads:
+                    return
+                raise RunIncomplete("NO_THREADS", "expected a thread for effects, found that the system gives none",
+                                    where="concurrency.max_workers", next_step="free some, then resume the run") from error
+            with self._lock:
+                self._threads += 1
+
     def start(self, ticket: int, job: Callable[[], Answer]) -> None:
         """See `Workers`."""
         with self._lock:
             self._waiting.add(ticket)
-            more = self._threads < min(self._count, len(self._waiting) + len(self._running))
-            self._threads += more
-        if more:
-            self._hire()
         self._jobs.put((ticket, job))
-
-    def _hire(self) -> None:
-        """One more thread; where the system gives none, those that are there do the work."""
-        try:
-            threading.Thread(target=self._work, name="effect", daemon=True).start()
-        except RuntimeError as error:
-            with self._lock:
-                self._threads -= 1
-                none = self._threads == 0
-            if none:
-                raise RunIncomplete("NO_THREADS", "expected a thread for effects, found that the system gives none",
-                                    where="concurrency.max_workers", next_step="free some, then resume the run") from error
 
     def _work(self) -> None:
         going_on = True

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from ledger.events import StepFailed
+from ledger.events import BatchStarted, RunClaimed, RunInterrupted, StepFailed
 from ledger.store import Store
 from projections.explain import event_at
 from projections.read_tables import ReadTables
@@ -91,8 +91,9 @@ def pending(tables: ReadTables, store: Store, run: str) -> list[Answer]:
     """
     waiting = [_group(row) for row in tables.records(
         "SELECT * FROM coalesce_groups WHERE run_id = ? AND status = 'open' ORDER BY opened_seq", (run,))]
+    started = _batch_started(tables, store, run)
     waiting += [{"kind": "batch", "what": row["batch_id"], "node": row["aggregation"],
-                 "waits_for": f"attempt {row['attempts'] + 1}, due by {row['trigger']}" if row["trigger"] else "its trigger",
+                 "waits_for": _of_batch(row, started),
                  "has": row["size"], "since_seq": row["opened_seq"]} for row in tables.records(
         "SELECT * FROM batches WHERE run_id = ? AND status = 'open' ORDER BY opened_seq", (run,))]
     waiting += [{"kind": "sink_write", "what": row["write_id"], "node": row["sink"], "waits_for": "its confirmation",
@@ -132,6 +133,27 @@ def _token(store: Store, run: str, row: Answer) -> Answer:
     if row["node_id"] is None:
         return {**one, "node": _born_at(row["born_of"]), "since_seq": row["seq"]}
     return one
+
+
+def _batch_started(tables: ReadTables, store: Store, run: str) -> BatchStarted | None:
+    """The attempt to compute a batch that is on record as begun and not as ended.
+
+    While a batch is computed nothing else is said, so it is the last thing on record, but for the comings and goings of
+    processes.
+    """
+    seq = tables.select("SELECT events FROM runs WHERE run_id = ?", (run,))[0][0]
+    while isinstance(last := event_at(store, run, seq), (RunClaimed, RunInterrupted)):
+        seq -= 1
+    return last if isinstance(last, BatchStarted) else None
+
+
+def _of_batch(row: Answer, started: BatchStarted | None) -> str:
+    """What an open batch waits for."""
+    if row["trigger"] is None:
+        return "its trigger"
+    attempt = f"attempt {row['attempts'] + 1}, due by {row['trigger']}"
+    begun = started is not None and (started.aggregation, started.batch) == (row["aggregation"], row["number"])
+    return f"the end of {attempt}" if begun else attempt
 
 
 def _born_at(group: str) -> str:

@@ -62,8 +62,10 @@ class RunProjector:
             e.TokensCoalesced: self._coalesced,
             e.CoalesceFailed: self._coalesce_failed,
             e.TokenBuffered: self._buffered,
+            e.BatchStarted: self._batch_started,
             e.BatchFlushed: self._flushed,
             e.BatchFailed: self._batch_failed,
+            e.BatchAbandoned: self._batch_abandoned,
             e.SinkWriteIntended: self._intended,
             e.SinkWriteConfirmed: self._confirmed,
             e.SinkWriteFailed: self._write_failed,
@@ -289,6 +291,7 @@ class RunProjector:
 
     def _flushed(self, state: State, event: e.BatchFlushed) -> None:
         records, batch = self.records, ids.batch_id(event.aggregation, event.batch)
+        records.batches[batch][4] = event.trigger
         members = self._batch_closed(event, "flushed", len(event.rejected), len(event.outputs or ()))
         rejected = {one.ordinal: records.error(one.code, one.reason) for one in event.rejected}
         for one in event.outputs or ():
@@ -310,19 +313,31 @@ class RunProjector:
             records.born(event, child, BATCH, batch, parents)
         records.ended(state, event, of=batch)
 
-    def _batch_failed(self, state: State, event: e.BatchFailed) -> None:
-        error = self.records.error(event.code, event.error)
-        record = self.records.batches[ids.batch_id(event.aggregation, event.batch)]
-        record[4], record[8] = event.trigger, event.attempt
-        self.records.batch_errors[record[0]] = error
-        if not event.retry:
-            for token in self._batch_closed(event, "failed", 0, 0):
-                self.records.close(event, token, "failed", error=error)
+    def _batch_started(self, state: State, event: e.BatchStarted) -> None:
+        self.records.batches[ids.batch_id(event.aggregation, event.batch)][4] = event.trigger
 
-    def _batch_closed(self, event: e.BatchFlushed | e.BatchFailed, status: str, rejected: int, outputs: int) -> list[str]:
+    def _batch_failed(self, state: State, event: e.BatchFailed) -> None:
+        self.records.batches[ids.batch_id(event.aggregation, event.batch)][4] = event.trigger
+        self._batch_attempted(event, self.records.error(event.code, event.error), "failed", closes=not event.retry)
+
+    def _batch_abandoned(self, state: State, event: e.BatchAbandoned) -> None:
+        """The batch is open still, or it has seen too many deaths: then its members have to leave."""
+        self._batch_attempted(event, Text(event.code, None), "abandoned", closes=event.aggregation not in state.batches)
+
+    def _batch_attempted(self, event: e.BatchFailed | e.BatchAbandoned, error: Text, status: str, *, closes: bool) -> None:
+        """The end of an attempt that gave nothing; where no other follows, the states of the members end with it."""
+        key = ids.batch_id(event.aggregation, event.batch)
+        self.records.batches[key][8] = event.attempt
+        self.records.batch_errors[key] = error
+        if closes:
+            for token in self._batch_closed(event, "failed", 0, 0):
+                self.records.close(event, token, status, error=error)
+
+    def _batch_closed(self, event: e.BatchFlushed | e.BatchFailed | e.BatchAbandoned, status: str, rejected: int,
+                      outputs: int) -> list[str]:
         key = ids.batch_id(event.aggregation, event.batch)
         record = self.records.batches.pop(key)
-        record[3], record[4] = status, event.trigger
+        record[3] = status
         record[7:] = event.seq, event.attempt, rejected, outputs, self.records.batch_errors.pop(key, None)
         self.records.output.look_up(record, 11)
         self.records.output.batches.append(record)

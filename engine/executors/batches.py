@@ -29,7 +29,16 @@ from engine.executors.keeper import Keeper
 from engine.plugin_api import BatchResult, Derived, Rejected
 from engine.rows import FrozenList, FrozenRow
 from ledger import ids
-from ledger.events import BatchFailed, BatchFlushed, BatchOutput, BatchTrigger, Output, RejectedMember, TokenBuffered
+from ledger.events import (
+    BatchFailed,
+    BatchFlushed,
+    BatchOutput,
+    BatchStarted,
+    BatchTrigger,
+    Output,
+    RejectedMember,
+    TokenBuffered,
+)
 from ledger.fold import State
 from ledger.fold.state import Batch, Token
 
@@ -70,6 +79,12 @@ def buffer(state: State, token: Token) -> TokenBuffered:
     number = batch.number if batch is not None else state.batch_numbers.get(token.node, 0) + 1
     return TokenBuffered(token=token.id, aggregation=token.node, batch=number,
                          ordinal=len(batch.members) if batch is not None else 0)
+
+
+def begun(batch: Batch, trigger: BatchTrigger) -> BatchStarted:
+    """An attempt to compute the batch is about to begin."""
+    return BatchStarted(aggregation=batch.node.id, batch=batch.number, attempt=batch.attempt, members=len(batch.members),
+                        trigger=trigger)
 
 
 def call(bound: BoundAggregation, rows: Sequence[FrozenRow], limits: Limits, now_ns: Callable[[], int]) -> BatchCalled:
@@ -183,8 +198,8 @@ def failed(bound: BoundAggregation, batch: Batch, trigger: BatchTrigger, failure
            seed: int) -> BatchFailed:
     """The batch could not be computed: another attempt follows, or each member leaves by `on_error`."""
     name = ids.batch_id(batch.node.id, batch.number)
-    left = batch.attempt < batch.node.attempts_max
-    code, retry, delay_ms = settled(failure, bound.retry, seed, name, batch.node.id, batch.attempt if left else None)
+    left = batch.failures + 1 < batch.node.attempts_max
+    code, retry, delay_ms = settled(failure, bound.retry, seed, name, batch.node.id, batch.failures + 1 if left else None)
     return BatchFailed(
         aggregation=batch.node.id,
         batch=batch.number,

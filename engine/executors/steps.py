@@ -49,7 +49,7 @@ def _expanded(token: Token, made: tuple[Made, ...], keeper: Keeper, duration_us:
 
 def _failed(step: BoundStep, token: Token, failure: Failure, keeper: Keeper, seed: int, duration_us: int) -> Attempted:
     left = token.failures + 1 < step.node.attempts_max
-    code, retry, delay_ms = settled(failure, step.retry, seed, token.id, step.node.id, token.attempt if left else None)
+    code, retry, delay_ms = settled(failure, step.retry, seed, token.id, step.node.id, token.failures + 1 if left else None)
     event = StepFailed(
         token=token.id,
         node=token.node,

@@ -18,7 +18,15 @@ to again) or a `Commitment` that introduces the next number together with `sha25
 
 from __future__ import annotations
 
-from ledger.events.batches import BatchFailed, BatchFlushed, BatchOutput, RejectedMember, TokenBuffered
+from ledger.events.batches import (
+    BatchAbandoned,
+    BatchFailed,
+    BatchFlushed,
+    BatchOutput,
+    BatchStarted,
+    RejectedMember,
+    TokenBuffered,
+)
 from ledger.events.header import (
     BatchTrigger,
     CoalesceTrigger,
@@ -91,8 +99,10 @@ RunEvent = (
     | TokensCoalesced
     | CoalesceFailed
     | TokenBuffered
+    | BatchStarted
     | BatchFlushed
     | BatchFailed
+    | BatchAbandoned
     | SinkWriteIntended
     | SinkWriteConfirmed
     | SinkWriteFailed
@@ -103,9 +113,11 @@ AnyEvent = RunEvent | LedgerEvent
 __all__ = [
     "AnyEvent",
     "Arrival",
+    "BatchAbandoned",
     "BatchFailed",
     "BatchFlushed",
     "BatchOutput",
+    "BatchStarted",
     "BatchTrigger",
     "BranchArrived",
     "BranchArrivedLate",

@@ -1,4 +1,4 @@
-"""Aggregations: members, flushes, failures."""
+"""Aggregations: members, attempts, flushes, failures."""
 
 from __future__ import annotations
 
@@ -16,6 +16,25 @@ class TokenBuffered(Event, tag="TokenBuffered", frozen=True, kw_only=True):
     aggregation: str
     batch: int
     ordinal: int
+
+
+class BatchStarted(Event, tag="BatchStarted", frozen=True, kw_only=True):
+    """An attempt to compute a batch is about to begin: written before every one after an unclean stop."""
+
+    aggregation: str
+    batch: int
+    attempt: int
+    members: int
+    trigger: BatchTrigger
+
+
+class BatchAbandoned(Event, tag="BatchAbandoned", frozen=True, kw_only=True):
+    """The process died in this attempt to compute a batch."""
+
+    aggregation: str
+    batch: int
+    attempt: int
+    code: str
 
 
 class RejectedMember(Struct, frozen=True, gc=False, array_like=True, forbid_unknown_fields=True):

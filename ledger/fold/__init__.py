@@ -42,8 +42,10 @@ APPLY: dict[type[e.Event], Callable[..., None]] = {
     e.TokensCoalesced: groups.tokens_coalesced,
     e.CoalesceFailed: groups.coalesce_failed,
     e.TokenBuffered: batches.token_buffered,
+    e.BatchStarted: batches.batch_started,
     e.BatchFlushed: batches.batch_flushed,
     e.BatchFailed: batches.batch_failed,
+    e.BatchAbandoned: batches.batch_abandoned,
     e.SinkWriteIntended: sinks.sink_write_intended,
     e.SinkWriteConfirmed: sinks.sink_write_confirmed,
     e.SinkWriteFailed: sinks.sink_write_failed,
@@ -54,8 +56,9 @@ _SETTLES: dict[type, tuple[type[e.Event], ...]] = {
     OwedLoss: (e.BranchLost,),
 }
 _LIFECYCLE = (e.RunClaimed, e.RunInterrupted)
-_TIMED = (e.TokensCoalesced, e.CoalesceFailed, e.BatchFlushed, e.BatchFailed)
 _RESOLVES = (e.TokensCoalesced, e.CoalesceFailed)
+_COMPUTES = (e.BatchStarted, e.BatchFlushed, e.BatchFailed)
+_TIMED = (*_RESOLVES, *_COMPUTES)
 
 
 def apply(state: State, event: e.Event) -> None:
@@ -134,7 +137,7 @@ def _owed_text(owed: object) -> str:
 def _check_timers(state: State, event: e.Event) -> None:
     """C4: a due timer is decided before anything that happened after its deadline."""
     thing = state.due(event.active_ms)
-    if thing is None:
+    if thing is None or _ends_what_began(state, event):
         return
     if isinstance(event, _TIMED) and event.trigger == "timeout" and _is_about(event, thing):
         return
@@ -146,10 +149,18 @@ def _check_timers(state: State, event: e.Event) -> None:
            found=f"{type(event).__name__} at {event.active_ms} ms")
 
 
+def _ends_what_began(state: State, event: e.Event) -> bool:
+    """Whether a batch that began at its deadline is computed: at that stamp it is one decision, though others are due."""
+    if not isinstance(event, (e.BatchFlushed, e.BatchFailed)) or event.active_ms > state.active_ms:
+        return False
+    batch = state.batches.get(event.aggregation)
+    return batch is not None and batch.began == state.epoch
+
+
 def _is_about(event: e.Event, thing: Group | Batch) -> bool:
     if isinstance(thing, Group):
         return isinstance(event, _RESOLVES) and event.group == thing.id
-    return isinstance(event, (e.BatchFlushed, e.BatchFailed)) and event.aggregation == thing.node.id
+    return isinstance(event, _COMPUTES) and event.aggregation == thing.node.id
 
 
 __all__ = ["APPLY", "State", "apply"]

@@ -1,4 +1,4 @@
-"""Events of aggregations: members, flushes, failures (law C7)."""
+"""Events of aggregations: members (law C7), attempts, flushes, failures and deaths (T10)."""
 
 from __future__ import annotations
 
@@ -6,9 +6,19 @@ from typing import NoReturn
 
 from ledger import ids
 from ledger.batch import due
-from ledger.events import BatchFailed, BatchFlushed, BatchOutput, BatchTrigger, Commitment, TokenBuffered
+from ledger.events import (
+    BatchAbandoned,
+    BatchFailed,
+    BatchFlushed,
+    BatchOutput,
+    BatchStarted,
+    BatchTrigger,
+    Commitment,
+    TokenBuffered,
+)
 from ledger.fold.moves import at_node, born, end, introduce, move, owe_loss, refuse
 from ledger.fold.state import Batch, Family, OwedDivert, Stage, State, Token
+from ledger.fold.steps import DEATHS_MAX, PROCESS_DIED
 from ledger.graph import DISCARD, BatchRule
 
 
@@ -50,6 +60,33 @@ def _open(state: State, event: TokenBuffered, token: Token) -> Batch:
 def rule_of(batch: Batch) -> BatchRule:
     """The rule of the batch's aggregation."""
     return batch.node.batch or BatchRule()
+
+
+def batch_started(state: State, event: BatchStarted) -> None:
+    """C7, T10: the next attempt, and no other is open. Its trigger stands from here on, so no member joins any more."""
+    batch = _named(state, event)
+    if batch.began:
+        refuse(state, event, "T10", expected=f"the end of attempt {batch.attempt}, which has begun",
+               found="another beginning")
+    _check(state, event, batch)
+    _is_due(batch, event.trigger)
+    batch.began = state.epoch
+
+
+def batch_abandoned(state: State, event: BatchAbandoned) -> None:
+    """T10: the process died in this attempt; after three deaths each member leaves by the error route."""
+    batch = _named(state, event)
+    if not batch.began or batch.began == state.epoch:
+        refuse(state, event, "T10", expected="an attempt that a process before this one began", found="none")
+    if (event.batch, event.attempt) != (batch.number, batch.attempt):
+        refuse(state, event, "T10", expected=f"attempt {batch.attempt} of batch {batch.number}",
+               found=f"attempt {event.attempt} of batch {event.batch}")
+    batch.deaths += 1
+    batch.began = 0
+    if batch.deaths >= DEATHS_MAX:
+        _closed(state, batch)
+        for token in batch.members:
+            _owe_divert(state, token, PROCESS_DIED, None)
 
 
 def batch_flushed(state: State, event: BatchFlushed) -> None:
@@ -136,9 +173,10 @@ def batch_failed(state: State, event: BatchFailed) -> None:
         _check(state, event, batch)
         if event.error is not None:
             introduce(state, event, event.error)
-        if batch.attempt >= batch.node.attempts_max:
+        batch.failures += 1
+        batch.began = 0
+        if batch.failures >= batch.node.attempts_max:
             refuse(state, event, "T10", expected=f"at most {batch.node.attempts_max} attempts", found="a retry")
-        batch.attempt += 1
         batch.due_ms = event.active_ms + event.delay_ms
         _is_due(batch, event.trigger)
         return
@@ -157,17 +195,29 @@ def _owe_divert(state: State, token: Token, code: str, reason: int | None) -> No
 
 
 def _close(state: State, event: BatchFlushed | BatchFailed) -> Batch:
-    batch = state.batches.get(event.aggregation)
-    if batch is None:
-        refuse(state, event, "C7", expected="an open batch", found=ids.batch_id(event.aggregation, event.batch))
+    batch = _named(state, event)
     _check(state, event, batch)
-    del state.batches[event.aggregation]
-    batch.status = "closed"
+    _closed(state, batch)
     return batch
 
 
-def _check(state: State, event: BatchFlushed | BatchFailed, batch: Batch) -> None:
-    """The batch, its members, its attempt and its trigger are what the log says."""
+def _named(state: State, event: BatchStarted | BatchFlushed | BatchFailed | BatchAbandoned) -> Batch:
+    batch = state.batches.get(event.aggregation)
+    if batch is None:
+        refuse(state, event, "C7", expected="an open batch", found=ids.batch_id(event.aggregation, event.batch))
+    return batch
+
+
+def _closed(state: State, batch: Batch) -> None:
+    del state.batches[batch.node.id]
+    batch.status = "closed"
+
+
+def _check(state: State, event: BatchStarted | BatchFlushed | BatchFailed, batch: Batch) -> None:
+    """The batch, its members, its attempt and its trigger are what the log says; what a dead process began has no result."""
+    if batch.began and batch.began != state.epoch:
+        refuse(state, event, "T10", expected=f"BatchAbandoned of attempt {batch.attempt}, begun in epoch {batch.began}",
+               found=type(event).__name__)
     expected = (batch.number, len(batch.members), batch.attempt)
     if (event.batch, event.members, event.attempt) != expected or not _trigger_is_true(state, event, batch):
         refuse(state, event, "C7", expected=f"batch, members, attempt {expected} and a true trigger",
@@ -177,7 +227,7 @@ def _check(state: State, event: BatchFlushed | BatchFailed, batch: Batch) -> Non
                found=f"{event.active_ms} ms")
 
 
-def _trigger_is_true(state: State, event: BatchFlushed | BatchFailed, batch: Batch) -> bool:
+def _trigger_is_true(state: State, event: BatchStarted | BatchFlushed | BatchFailed, batch: Batch) -> bool:
     if batch.trigger is not None and event.trigger != "abandoned":
         return event.trigger == batch.trigger
     match event.trigger:

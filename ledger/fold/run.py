@@ -44,7 +44,8 @@ def run_claimed(state: State, event: RunClaimed) -> None:
     expected = state.epoch if state.seq == 1 else state.epoch + 1
     if event.epoch != expected:
         refuse(state, event, "L3", expected=f"epoch {expected}", found=f"epoch {event.epoch}")
-    state.unclean = state.status == "running" and state.seq > 1
+    if state.status == "running" and state.seq > 1:
+        state.unclean_rows = state.rows_read
     state.epoch = event.epoch
     state.claimed_seq = event.seq
     state.status = "running"

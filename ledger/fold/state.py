@@ -9,7 +9,7 @@ Invariants:
   resolution once a policy is met. Executors read it to decide, the law reads it to refuse anything else.
 - `writes` are intended and neither confirmed nor failed, `writes_failed` wait to be made again under their keys;
   `sink_ends` has every sink that was written to, and where its confirmed writes end (None: it knows no offsets).
-- `unclean` says that the process before the last claim did not say that it stopped.
+- `unclean_rows` is how many rows had been read when, last, a process ended without a word (None: that never happened).
 - `born` and `ended` hold the tokens that the last event made and ended; projections read them.
 """
 
@@ -146,10 +146,14 @@ class Group:
 
 
 class Batch:
-    """The open batch of one aggregation. Once its `trigger` is known it is due: no member joins, and its timer is void."""
+    """The open batch of one aggregation. Once its `trigger` is known it is due: no member joins, and its timer is void.
 
-    __slots__ = ("attempt", "deadline_ms", "due_ms", "members", "node", "number", "opened_ms", "opened_seq", "status",
-                 "trigger")
+    `failures` and `deaths` count the attempts behind the current one; `began` is the epoch in which that one began, where
+    this is on record (0: it has not begun).
+    """
+
+    __slots__ = ("began", "deadline_ms", "deaths", "due_ms", "failures", "members", "node", "number", "opened_ms",
+                 "opened_seq", "status", "trigger")
 
     def __init__(self, node: Node, number: int, opened_ms: int, opened_seq: int) -> None:
         self.node = node
@@ -157,12 +161,19 @@ class Batch:
         self.members: list[Token] = []
         self.opened_ms = opened_ms
         self.opened_seq = opened_seq
-        self.attempt = 1
+        self.failures = 0
+        self.deaths = 0
+        self.began = 0
         self.due_ms = 0
         timeout_ms = node.batch.timeout_ms if node.batch else None
         self.deadline_ms = None if timeout_ms is None else opened_ms + timeout_ms
         self.trigger: BatchTrigger | None = None
         self.status: Literal["open", "due", "closed"] = "open"
+
+    @property
+    def attempt(self) -> int:
+        """The number of the attempt that runs or comes next, from 1."""
+        return self.failures + self.deaths + 1
 
 
 class Write(NamedTuple):
@@ -234,7 +245,7 @@ class State:
         self.position: int | None = None
         self.exhausted = False
         self.abandoned = False
-        self.unclean = False
+        self.unclean_rows: int | None = None
         self.payloads = 0
         self.tokens: dict[str, Token] = {}
         self.families: dict[int | str, Family] = {}

@@ -211,6 +211,7 @@ def test_a_job_that_was_given_up_before_it_began_never_begins() -> None:
     news = threading.Semaphore(0)
     workers: ThreadWorkers[str] = ThreadWorkers(1, news.release)
     let_go, began = threading.Event(), threading.Event()
+    workers.ready(1)
     workers.start(1, lambda: str(let_go.wait(30)))
 
     def begin() -> str:

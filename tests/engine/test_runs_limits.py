@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from engine.loop import ROWS_PER_COMMIT, Hooks
+from engine.loop import Hooks
 from engine.plugin_api import RowError
+from engine.wary import ROWS_PER_COMMIT
 from ledger import events as e
 from tests.kit.forks import Later, Row, forked
 from tests.kit.pipelines import Sketch, failing, trial, tried

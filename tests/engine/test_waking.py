@@ -121,6 +121,7 @@ def test_no_wake_up_is_lost(source: Silent) -> None:
 
     def hear_all() -> None:
         for ticket in tickets:
+            workers.ready(1)
             workers.start(ticket, lambda: "done")
             feed.pause(LONG * 10)
             heard.extend(one.ticket for one in workers.finished())

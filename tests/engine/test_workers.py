@@ -12,6 +12,7 @@ from functools import partial
 import pytest
 
 from engine.workers import Finished, ThreadWorkers
+from ledger.errors import RunIncomplete
 
 LONG = 30.0
 """Seconds after which a thread that should have come is taken for lost."""
@@ -32,6 +33,11 @@ class Crew:
         found = self.workers.finished()
         assert len(found) == count
         return found
+
+    def start(self, ticket: int, job: Callable[[], str]) -> None:
+        """Start a job as the engine does: with a thread for it, if there may be one more."""
+        self.workers.ready(1)
+        self.workers.start(ticket, job)
 
     @property
     def threads(self) -> set[threading.Thread]:
@@ -63,7 +69,7 @@ class Held:
 def held(crew: Crew, ticket: int) -> Held:
     """A held job that has begun."""
     job = Held(f"held {ticket}")
-    crew.workers.start(ticket, job)
+    crew.start(ticket, job)
     assert job.begun.wait(LONG)
     return job
 
@@ -97,7 +103,7 @@ def test_as_many_jobs_as_threads_run_side_by_side(crew: Make, count: int) -> Non
         return str(together.wait(LONG))
 
     for ticket in range(count):
-        here.workers.start(ticket, job)
+        here.start(ticket, job)
     assert {answer.ticket for answer in here.finished(count)} == set(range(count))
 
 
@@ -112,7 +118,7 @@ def test_never_more_threads_than_were_asked_for(crew: Make) -> None:
         return "done"
 
     for ticket in (3, 4, 5):
-        here.workers.start(ticket, partial(job, ticket))
+        here.start(ticket, partial(job, ticket))
     assert (len(here.threads), ran) == (2, [])
     first.let_go.set()
     assert [one.ticket for one in here.finished(4)] == [1, 3, 4, 5]
@@ -127,7 +133,7 @@ def test_threads_are_made_when_they_are_needed_and_used_again(crew: Make) -> Non
     assert here.threads == set()
     names = set()
     for ticket in range(20):
-        here.workers.start(ticket, lambda: str(threading.get_ident()))
+        here.start(ticket, lambda: str(threading.get_ident()))
         names.add(here.finished(1)[0].answer)
     assert len(names) == len(here.threads) == 1
 
@@ -164,9 +170,9 @@ def test_a_job_that_raises_is_a_worker_that_was_lost(crew: Make, error: BaseExce
     def job() -> str:
         raise error
 
-    here.workers.start(1, job)
+    here.start(1, job)
     assert here.finished(1) == [Finished(1, None)]
-    here.workers.start(2, lambda: "still here")
+    here.start(2, lambda: "still here")
     assert here.finished(1) == [Finished(2, "still here")]
 
 
@@ -174,7 +180,7 @@ def test_many_jobs_from_few_threads_are_each_answered_once(crew: Make) -> None:
     """Nothing is lost and nothing is heard twice, however the threads are scheduled."""
     here = crew(4)
     for ticket in range(500):
-        here.workers.start(ticket, partial(str, ticket))
+        here.start(ticket, partial(str, ticket))
     assert sorted(here.finished(500)) == [Finished(ticket, str(ticket)) for ticket in range(500)]
 
 
@@ -187,7 +193,7 @@ def test_giving_up_makes_room_and_the_late_answer_is_dropped(crew: Make) -> None
     job = held(here, 1)
     here.workers.give_up(1)
     assert here.workers.hung == 1
-    here.workers.start(2, lambda: "in its place")
+    here.start(2, lambda: "in its place")
     assert here.finished(1) == [Finished(2, "in its place")]
     came_back = here.threads
     job.let_go.set()
@@ -207,7 +213,7 @@ def test_a_thread_that_was_given_up_ends_when_it_comes_back(crew: Make) -> None:
     thread.join(LONG)
     assert not thread.is_alive()
     assert here.workers.hung == 0
-    here.workers.start(2, lambda: "another thread")
+    here.start(2, lambda: "another thread")
     assert here.finished(1) == [Finished(2, "another thread")]
 
 
@@ -221,7 +227,7 @@ def test_however_many_hang_as_many_run_as_may_and_never_more(crew: Make) -> None
         assert here.workers.hung == ticket + 1
     one, two = held(here, 10), held(here, 11)
     third = Held()
-    here.workers.start(12, third)
+    here.start(12, third)
     assert len(here.threads) == 12
     assert not third.begun.is_set()
     for job in (*hanging, one, two, third):
@@ -234,12 +240,12 @@ def test_however_many_hang_as_many_run_as_may_and_never_more(crew: Make) -> None
 def test_giving_up_what_has_finished_changes_nothing(crew: Make) -> None:
     """An answer that stands there when its deadline comes: no thread is counted as hung, none is lost."""
     here = crew(1)
-    here.workers.start(1, lambda: "in time")
+    here.start(1, lambda: "in time")
     here.finished(1)
     here.workers.give_up(1)
     here.workers.give_up(7)
     assert here.workers.hung == 0
-    here.workers.start(2, lambda: "next")
+    here.start(2, lambda: "next")
     assert here.finished(1) == [Finished(2, "next")]
     assert len(here.threads) == 1
 
@@ -255,7 +261,7 @@ def test_a_job_that_was_given_up_and_then_raises_is_not_heard_either(crew: Make)
         assert let_go.wait(LONG)
         raise SystemExit(3)
 
-    here.workers.start(1, job)
+    here.start(1, job)
     assert begun.wait(LONG)
     here.workers.give_up(1)
     let_go.set()
@@ -267,7 +273,7 @@ def test_closing_ends_every_thread_and_waits_for_none(crew: Make) -> None:
     """Idle ones at once, the one that runs when it comes back, and one that was given up too."""
     here = crew(3)
     job, hung = held(here, 1), held(here, 2)
-    here.workers.start(3, lambda: "done")
+    here.start(3, lambda: "done")
     here.finished(1)
     here.workers.give_up(2)
     threads = here.threads
@@ -280,3 +286,24 @@ def test_closing_ends_every_thread_and_waits_for_none(crew: Make) -> None:
         thread.join(LONG)
     assert not any(thread.is_alive() for thread in threads)
     assert here.workers.finished() == [Finished(1, "held 1")]
+
+
+def test_without_a_single_thread_nothing_is_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    """law T10: what cannot run is not announced; with one thread, that one does the work of all."""
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    crew = Crew(3)
+    with monkeypatch.context() as none:
+        none.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RunIncomplete) as raised:
+            crew.workers.ready(2)
+    assert raised.value.code == "NO_THREADS"
+    crew.workers.ready(1)
+    with monkeypatch.context() as none:
+        none.setattr(threading.Thread, "start", refuse)
+        crew.workers.ready(3)
+    for ticket in range(3):
+        crew.workers.start(ticket, partial(str, ticket))
+    assert sorted(one.ticket for one in crew.finished(3)) == [0, 1, 2]
+    crew.gone()

@@ -54,13 +54,17 @@ class Times:
 
 
 class Batch(NamedTuple):
-    """One batch as the log tells it: its number, its members in their order, when it was opened, how each attempt ended."""
+    """One batch as the log tells it: its number, its members in their order, when it was opened, how each attempt ended.
+
+    `died` are the attempts of which only the death is known.
+    """
 
     aggregation: str
     number: int
     members: list[str]
     opened_ms: int
     ends: list[e.BatchFlushed | e.BatchFailed]
+    died: list[e.BatchAbandoned]
 
     @property
     def trigger(self) -> str | None:
@@ -74,13 +78,15 @@ def batches(events: Iterable[e.Event]) -> dict[str, Batch]:
     for event in events:
         if isinstance(event, e.TokenBuffered):
             key = f"{event.aggregation}@{event.batch}"
-            batch = found.setdefault(key, Batch(event.aggregation, event.batch, [], event.active_ms, []))
+            batch = found.setdefault(key, Batch(event.aggregation, event.batch, [], event.active_ms, [], []))
             assert event.ordinal == len(batch.members) and not batch.ends, f"{key} takes a member when it should not"
             batch.members.append(event.token)
         elif isinstance(event, (e.BatchFlushed, e.BatchFailed)):
             batch = found[f"{event.aggregation}@{event.batch}"]
-            assert event.members == len(batch.members) and event.attempt == len(batch.ends) + 1
+            assert event.members == len(batch.members) and event.attempt == len(batch.ends) + len(batch.died) + 1
             batch.ends.append(event)
+        elif isinstance(event, e.BatchAbandoned):
+            found[f"{event.aggregation}@{event.batch}"].died.append(event)
     return found
 
 

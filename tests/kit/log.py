@@ -260,6 +260,17 @@ def buffered(token: str, ordinal: int, batch: int = 1, aggregation: str = "total
     return e.TokenBuffered(token=token, aggregation=aggregation, batch=batch, ordinal=ordinal)
 
 
+def batch_begun(members: int, trigger: e.BatchTrigger, *, batch: int = 1, attempt: int = 1, aggregation: str = "totals"
+                ) -> e.BatchStarted:
+    """An attempt to compute a batch that begins."""
+    return e.BatchStarted(aggregation=aggregation, batch=batch, attempt=attempt, members=members, trigger=trigger)
+
+
+def batch_died(attempt: int, *, batch: int = 1, aggregation: str = "totals") -> e.BatchAbandoned:
+    """An attempt to compute a batch in which the process died."""
+    return e.BatchAbandoned(aggregation=aggregation, batch=batch, attempt=attempt, code="process_died")
+
+
 def flushed(members: int, trigger: e.BatchTrigger, *outputs: e.BatchOutput, batch: int = 1, attempt: int = 1,
             rejected: Sequence[e.RejectedMember] = (), aggregation: str = "totals") -> e.BatchFlushed:
     """A batch that was computed."""

@@ -22,7 +22,7 @@ from engine.attempts import Attempt
 from engine.bound import BoundPipeline, Transform
 from engine.executors.calls import Called
 from engine.loop import Hooks, Loop
-from engine.plugin_api import aggregation, effect
+from engine.plugin_api import SourceRow, aggregation, effect
 from engine.plugins import Catalog
 from engine.recorder import Recorder
 from engine.workers import Workers
@@ -37,7 +37,7 @@ from ledger.verify import integrity
 from ledger.writer import Writer
 from tests.kit import stories
 from tests.kit.ports import EPOCH_US, SimulatedTime
-from tests.kit.twins import InlineWorkers, ListSink, ListSource, StepFeed, TrialStore
+from tests.kit.twins import InlineWorkers, ListSink, ListSource, Pause, StepFeed, TrialStore
 
 RUN = "tried"
 PATH = "pipeline.yaml"
@@ -85,27 +85,55 @@ class Trial:
         """The graph that the run records."""
         return self.prepared.pipeline.graph
 
-    def opening(self) -> running.Opening:
-        """What `RunStarted` will say."""
-        return binding.opening(self.prepared, self.bound, self.time.ports(), self.run)
+    def opening(self, *, resumed: bool = False) -> running.Opening:
+        """What `RunStarted` will say; one that is resumed may need its source no more."""
+        return binding.opening(self.prepared, self.bound, self.time.ports(), self.run, resumed=resumed)
 
     def start(self) -> running.Receipt:
         """Run it with the production code; whatever it raises is raised."""
-        feed = StepFeed(self.source.items(None), self.time)
-        return running.start(self.store, self.opening(), self.bound, self.time.ports(), self.hooks, feed, self.workers)
+        ports = self.time.ports()
+        return running.start(self.store, self.opening(), self.bound, ports, self.hooks, self.feed(), self.workers)
+
+    def feed(self) -> StepFeed:
+        """Its rows from the first on."""
+        return StepFeed(self.source.items(None), self.time)
+
+    def resume(self, *, accept_changes: bool = False, workers: Workers[Called] | None = None) -> running.Receipt:
+        """Carry it on as another process would: a new recorder, feed and workers, over the same store, source and sinks."""
+        feed, workers = StepFeed(self._unread(), self.time), workers or InlineWorkers()
+        return running.resume(self.store, self.opening(resumed=True), self.bound, self.time.ports(), self.hooks, feed,
+                              workers, accept_changes=accept_changes)
+
+    def _unread(self) -> Iterator[SourceRow | Pause]:
+        """What follows the last row on record; looked up when the first of it is asked for."""
+        events = [event for _, event in reader.events(self.store, self.run)]
+        assert not any(isinstance(event, e.SourceExhausted) for event in events), "a source that has ended is asked again"
+        positions = [event.position for event in events if isinstance(event, e.RowRead)]
+        yield from self.source.items(positions[-1] if positions else None)
+
+    def abandon(self, reason: str = "given up") -> running.Receipt:
+        """Close it for good."""
+        return running.abandon(self.store, self.run, reason, self.time.ports())
 
     def opened(self) -> tuple[Recorder, Loop]:
         """The run with its first events said, and the loop that would drive it: for tests that look inside."""
         ports = self.time.ports()
         recorder = Recorder(State(self.run), Writer(self.store, self.run), ports)
         running._open(recorder, self.store, self.opening(), ports)
-        feed = StepFeed(self.source.items(None), self.time)
-        return recorder, Loop(self.bound, recorder, feed, self.workers, self.hooks, registry.ledger_id(self.store))
+        return recorder, Loop(self.bound, recorder, self.feed(), self.workers, self.hooks, registry.ledger_id(self.store))
 
     def go(self) -> Ran:
         """Run it, and check what it left; a run that stopped by a fault has `fault` and no receipt."""
         try:
             receipt, fault = self.start(), None
+        except RunIncomplete as incomplete:
+            receipt, fault = None, incomplete
+        return self.left(receipt, fault)
+
+    def again(self, *, accept_changes: bool = False, workers: Workers[Called] | None = None) -> Ran:
+        """Carry it on, and check what it left."""
+        try:
+            receipt, fault = self.resume(accept_changes=accept_changes, workers=workers), None
         except RunIncomplete as incomplete:
             receipt, fault = None, incomplete
         return self.left(receipt, fault)

@@ -54,6 +54,9 @@ class ShuffledWorkers:
         self.most = 0
         self.closed = False
 
+    def ready(self, count: int) -> None:
+        """See `engine.workers.Workers`."""
+
     def start(self, ticket: int, job: Job) -> None:
         """See `engine.workers.Workers`."""
         assert ticket not in self._seen, f"ticket {ticket} is used twice"
@@ -124,6 +127,9 @@ class TimedWorkers:
     def take(self, milliseconds: float) -> None:
         """For plugins: the attempt that runs takes this long."""
         self._takes_ms = milliseconds
+
+    def ready(self, count: int) -> None:
+        """See `engine.workers.Workers`."""
 
     def start(self, ticket: int, job: Job) -> None:
         """See `engine.workers.Workers`."""

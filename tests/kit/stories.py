@@ -22,7 +22,7 @@ def said(event: e.Event) -> str:
     match event:
         case e.RowRead():
             text = event.token if event.valid else f"{event.token} invalid {event.code}"
-        case e.StepCompleted() | e.TokenFiltered():
+        case e.StepStarted() | e.StepCompleted() | e.TokenFiltered():
             text = f"{event.token} {event.node} #{event.attempt}"
         case e.StepFailed():
             text = f"{event.token} {event.node} #{event.attempt} {event.code}{' retry' if event.retry else ''}"
@@ -44,12 +44,14 @@ def said(event: e.Event) -> str:
             text = f"{event.group} {event.trigger}"
         case e.CoalesceFailed():
             text = f"{event.group} {event.trigger} {event.reason}"
-        case e.StepStarted():
-            text = f"{event.token} {event.node} #{event.attempt}"
         case e.CallRecorded():
             text = f"{event.token} {event.node} #{event.attempt} call {event.call} {event.kind} {event.status}"
         case e.TokenBuffered():
             text = f"{event.token} {event.aggregation}@{event.batch} {event.ordinal}"
+        case e.BatchStarted():
+            text = f"{event.aggregation}@{event.batch} #{event.attempt} {event.trigger}"
+        case e.BatchAbandoned():
+            text = f"{event.aggregation}@{event.batch} #{event.attempt}"
         case e.BatchFlushed():
             text = f"{event.aggregation}@{event.batch} #{event.attempt} {event.trigger} {_made(event)}"
         case e.BatchFailed():

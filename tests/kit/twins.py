@@ -129,6 +129,9 @@ class InlineWorkers:
     def __init__(self) -> None:
         self._done: list[Finished[Called]] = []
 
+    def ready(self, count: int) -> None:
+        """See `engine.workers.Workers`."""
+
     def start(self, ticket: int, job: Callable[[], Called]) -> None:
         """See `engine.workers.Workers`."""
         self._done.append(Finished(ticket, job()))

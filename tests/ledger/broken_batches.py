@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from ledger import events as e
 from ledger.graph import BatchRule
 from tests.kit import graphs
-from tests.kit.log import Log, batch_failed, begun, buffered, flushed
+from tests.kit.log import Log, batch_begun, batch_died, batch_failed, begun, buffered, diverted, flushed
 from tests.ledger.broken import Case
+from tests.ledger.lawful_many import overdue
 
 ALL = e.BatchOutput(2, "all")
 
@@ -58,6 +59,46 @@ def on_its_way() -> Log:
     log = batch(BatchRule(count=3), 1)
     log.row()
     return log.exhaust().say(flushed(1, "end_of_source", ALL))
+
+
+def started(resumed: bool = False) -> Log:
+    """A whole batch of two has begun to be computed, by this process or by the one before."""
+    log = batch(BatchRule(count=2)).say(batch_begun(2, "count"))
+    return log.resume() if resumed else log
+
+
+def timed(begins: e.BatchTrigger) -> Log:
+    """At its deadline a batch begins to be computed for this reason."""
+    rule = BatchRule(timeout_ms=10, condition="batch_age_seconds >= 0.01")
+    return batch(rule).wait(10).say(batch_begun(2, begins))
+
+
+def joins_later() -> Log:
+    """A batch begins to be computed by its condition, and a member comes while it waits for another attempt."""
+    log = batch(BatchRule(condition="batch_age_seconds >= 0.01"), 1).wait(10).say(batch_begun(1, "condition"))
+    log.resume().say(batch_died(1))
+    log.row()
+    return log.say(buffered("1", 1))
+
+
+def dead(times: int) -> Log:
+    """A whole batch of two has killed so many processes."""
+    log = batch(BatchRule(count=2))
+    for attempt in range(1, times + 1):
+        log.say(batch_begun(2, "count", attempt=attempt)).resume().say(batch_died(attempt))
+    return log
+
+
+def left(log: Log) -> Log:
+    """The two members leave."""
+    edge = "totals:__error_totals__"
+    return log.say(*(diverted(token, "totals", "errors", edge=edge, code="process_died") for token in "01"))
+
+
+def failed_and_died() -> Log:
+    """A batch of two attempts failed, killed its process, and is to be tried again after another failure."""
+    log = batch(BatchRule(count=2)).say(batch_failed(2, "count", None, retry=True), batch_begun(2, "count", attempt=2))
+    return log.resume().say(batch_died(2), batch_failed(2, "count", None, attempt=3, retry=True))
 
 
 NO = e.RejectedMember(0, "no", None)
@@ -120,4 +161,59 @@ PARENTS = [
          lambda: passing(e.BatchOutput(3, (1,)), e.BatchOutput(2, (0,)))),
     Case("passing through as one", "C7", None, lambda: passing(ALL, e.BatchOutput(3, (1,)))),
 ]
-BATCH_CASES = [*MEMBERS, *FLUSHES, *PARENTS]
+BEGINNINGS = [
+    Case("a beginning of no batch", "C7", None, lambda: batch(BatchRule(count=2), 0).say(batch_begun(0, "count"))),
+    Case("a beginning of another batch", "C7", None,
+         lambda: batch(BatchRule(count=2)).say(batch_begun(2, "count", batch=2))),
+    Case("a beginning with another number of members", "C7", None,
+         lambda: batch(BatchRule(count=2)).say(batch_begun(3, "count"))),
+    Case("a beginning as another attempt", "C7", None,
+         lambda: batch(BatchRule(count=2)).say(batch_begun(2, "count", attempt=2))),
+    Case("a beginning by a count that is not reached", "C7", None,
+         lambda: batch(BatchRule(count=3)).say(batch_begun(2, "count"))),
+    Case("a beginning by a timeout that has not passed", "C7", None,
+         lambda: batch(BatchRule(timeout_ms=10)).wait(9).say(batch_begun(2, "timeout"))),
+    Case("a beginning by a condition that does not hold", "C7", None,
+         lambda: batch(BatchRule(condition="batch_count > 2")).say(batch_begun(2, "condition"))),
+    Case("a beginning at the end of a source that goes on", "C7", None,
+         lambda: batch(BatchRule()).say(batch_begun(2, "end_of_source"))),
+    Case("a beginning by the second trigger", "C7", None,
+         lambda: batch(BatchRule(count=2)).exhaust().say(batch_begun(2, "end_of_source"))),
+    Case("a beginning by something else at the deadline", "C4", None, lambda: timed("condition")),
+    Case("the later deadline begins first", "C4", None, lambda: overdue().say(batch_begun(1, "timeout", aggregation="two"))),
+    Case("a batch that began is computed past another deadline", "C4", None,
+         lambda: overdue().say(batch_begun(1, "timeout", aggregation="one")).wait(1)
+         .say(flushed(1, "timeout", e.BatchOutput(2, (0,)), aggregation="one"))),
+    Case("another trigger after the beginning", "C7", None,
+         lambda: timed("timeout").say(flushed(2, "condition", ALL))),
+    Case("a member of a batch that has begun", "C7", "1", joins_later),
+    Case("a beginning in the midst of an attempt", "T10", None, lambda: started().say(batch_begun(2, "count"))),
+    Case("a beginning before it was due", "T10", None,
+         lambda: batch(BatchRule(count=2)).say(batch_failed(2, "count", None, retry=True, delay_ms=10)).wait(9)
+         .say(batch_begun(2, "count", attempt=2))),
+]
+DEATHS = [
+    Case("a batch's death in no attempt", "T10", None, lambda: batch(BatchRule(count=2)).resume().say(batch_died(1))),
+    Case("a death of no batch", "C7", None, lambda: batch(BatchRule(count=2), 0).resume().say(batch_died(1))),
+    Case("a death of another batch", "T10", None, lambda: started(resumed=True).say(batch_died(1, batch=2))),
+    Case("a batch's death in another attempt", "T10", None, lambda: started(resumed=True).say(batch_died(2))),
+    Case("a batch's death while its process lives", "T10", None, lambda: started().say(batch_died(1))),
+    Case("a batch's death that was said before", "T10", None, lambda: dead(1).say(batch_died(2))),
+    Case("a batch's death after its end", "T10", None,
+         lambda: started().say(batch_failed(2, "count", None, retry=True)).resume().say(batch_died(2))),
+    Case("a dead process's batch is flushed", "T10", None, lambda: started(resumed=True).say(flushed(2, "count", ALL))),
+    Case("a dead process's batch fails", "T10", None, lambda: started(resumed=True).say(batch_failed(2, "count", None))),
+    Case("a dead process's batch is to be tried again", "T10", None,
+         lambda: started(resumed=True).say(batch_failed(2, "count", None, retry=True))),
+    Case("a dead process's batch begins anew", "T10", None, lambda: started(resumed=True).say(batch_begun(2, "count"))),
+    Case("a dead process's batch is given up", "T10", None,
+         lambda: started(resumed=True).say(batch_failed(2, "abandoned", None))),
+    Case("the same attempt after a death", "C7", None, lambda: dead(1).say(flushed(2, "count", ALL))),
+    Case("another trigger after a death", "C7", None,
+         lambda: dead(1).exhaust().say(flushed(2, "end_of_source", ALL, attempt=2))),
+    Case("a failure beyond the limit after a death", "T10", None, failed_and_died),
+    Case("members that stay after three deaths", "R1", "0", lambda: dead(3).exhaust()),
+    Case("an attempt after three deaths", "C7", None, lambda: left(dead(3)).say(batch_begun(2, "count", attempt=4))),
+    Case("a flush after three deaths", "C7", None, lambda: left(dead(3)).say(flushed(2, "count", ALL, attempt=4))),
+]
+BATCH_CASES = [*MEMBERS, *FLUSHES, *PARENTS, *BEGINNINGS, *DEATHS]

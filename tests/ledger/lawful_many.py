@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from ledger import events as e
-from ledger.graph import DISCARD, BatchRule
+from ledger.graph import DISCARD, SOURCE, BatchRule
 from tests.kit import graphs
 from tests.kit.log import (
     Log,
     arrived,
     arrived_late,
+    batch_begun,
+    batch_died,
     batch_failed,
     buffered,
     diverted,
@@ -24,6 +26,7 @@ from tests.kit.log import (
     group_failed,
     lost,
     merged,
+    routed,
     step,
 )
 from tests.ledger.lawful import STRAIGHT
@@ -151,6 +154,71 @@ def batch_abandoned() -> Log:
     return log.write("out", "totals@1:0").seal(status="failed", consumed_in_batch=1, completed=1)
 
 
+def batch_died_thrice() -> Log:
+    """A batch that kills the process three times, between two failures: its members leave by the error edge."""
+    log = Log(graphs.batched(PAIR, attempts_max=3))
+    for row in range(2):
+        log.row()
+        log.say(buffered(str(row), row))
+    log.say(batch_begun(2, "count"), batch_failed(2, "count", log.keep("busy"), retry=True, delay_ms=10)).wait(10)
+    for attempt in (2, 3):
+        log.say(batch_begun(2, "count", attempt=attempt)).resume().say(batch_died(attempt))
+    log.say(batch_failed(2, "count", None, attempt=4, retry=True), batch_begun(2, "count", attempt=5)).resume()
+    log.say(batch_died(5), *(diverted(str(row), "totals", "errors", edge=TOTALS_EDGE, code="process_died")
+                             for row in range(2)))
+    return log.exhaust().write("errors", "0", "1").seal(routed=2)
+
+
+def batches_survived() -> Log:
+    """A batch of each trigger kills the process once or twice, and is computed after that."""
+    log = Log(graphs.batched(BatchRule(count=2, timeout_ms=100, condition="batch_age_seconds >= 0.05")))
+    for row in range(2):
+        log.row()
+        log.say(buffered(str(row), row))
+    log.say(batch_begun(2, "count")).resume().say(batch_died(1), batch_begun(2, "count", attempt=2)).resume()
+    log.say(batch_died(2), batch_begun(2, "count", attempt=3), flushed(2, "count", e.BatchOutput(2, (0,)), attempt=3))
+    triggers: tuple[tuple[e.BatchTrigger, int], ...] = (("condition", 50), ("timeout", 100), ("end_of_source", 0))
+    for batch, (trigger, wait) in enumerate(triggers, start=2):
+        log.row()
+        log.say(buffered(str(batch), 0, batch)).wait(wait)
+        if trigger == "end_of_source":
+            log.exhaust()
+        log.say(batch_begun(1, trigger, batch=batch)).wait(1).resume().say(batch_died(1, batch=batch))
+        log.say(flushed(1, trigger, batch=batch, attempt=2))
+    return log.write("out", "totals@1:0").seal(consumed_in_batch=1, dropped_by_filter=4, completed=1)
+
+
+def overdue() -> Log:
+    """One row is a member of the batch `one`, another of `two`; the deadlines of both have passed."""
+    draft = graphs.Draft().node(SOURCE, "source", on_error=DISCARD).node("gate", "gate").edge(SOURCE, "gate")
+    for name, timeout_ms in (("one", 10), ("two", 20)):
+        rule = BatchRule(timeout_ms=timeout_ms, output_mode="passthrough")
+        draft.node(name, "aggregation", on_error=DISCARD, batch=rule).edge("gate", name, name).edge(name, "out")
+    log = Log(draft.node("out", "sink", on_error=DISCARD).graph())
+    for row, name in enumerate(("one", "two")):
+        log.row()
+        log.say(routed(str(row), "gate", name), buffered(str(row), 0, aggregation=name))
+    return log.wait(50)
+
+
+def batches_overdue() -> Log:
+    """Two batches are due when the process looks again: each begins and is computed, the one that was due first before."""
+    log = overdue()
+    for row, name in enumerate(("one", "two")):
+        log.say(batch_begun(1, "timeout", aggregation=name))
+        log.say(flushed(1, "timeout", e.BatchOutput(2 + row, (0,)), aggregation=name))
+    return log.write("out", "0", "1").exhaust().seal(completed=2)
+
+
+def batch_died_abandoned() -> Log:
+    """A run is given up after a batch has killed its process: the death is said first, then the batch fails."""
+    log = Log(graphs.batched(PAIR, on_error=DISCARD))
+    log.row()
+    log.say(buffered("0", 0)).exhaust().say(batch_begun(1, "end_of_source")).resume().say(batch_died(1))
+    log.say(batch_failed(1, "abandoned", None, attempt=2), diverted("0", "totals", DISCARD, code="bad_batch"))
+    return log.seal(status="failed", quarantined=1)
+
+
 def batch_open() -> Log:
     """A run that stopped with a batch open. Not sealed."""
     log = Log(graphs.batched(PAIR))
@@ -161,7 +229,8 @@ def batch_open() -> Log:
 MANY: Mapping[str, Callable[[], Log]] = {
     builder.__name__: builder
     for builder in (gathered_all, gathered_none, gathered_nobody, gathered_quorum, gathered_late, batch_totals,
-                    batch_rejected, batch_passed_through, batch_timed_out, batch_abandoned, batch_open)
+                    batch_rejected, batch_passed_through, batch_timed_out, batch_abandoned, batch_died_thrice,
+                    batches_survived, batches_overdue, batch_died_abandoned, batch_open)
 }
 LAWFUL: Mapping[str, Callable[[], Log]] = {**STRAIGHT, **GROUPED, **MANY}
 UNSEALED = frozenset({"left_open", "held", "batch_open"})

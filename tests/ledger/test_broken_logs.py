@@ -71,7 +71,7 @@ def test_a_broken_law_of_gathers_is_named_with_its_place(case: Case) -> None:
 
 @pytest.mark.parametrize("case", BATCH_CASES, ids=names(BATCH_CASES))
 def test_a_broken_law_of_batches_is_named_with_its_place(case: Case) -> None:
-    """F3, law C7: members, trigger and parents are held to the log."""
+    """F3, law C7, law T10: members, trigger, parents and attempts are held to the log."""
     check(case)
 
 

@@ -181,7 +181,7 @@ def test_a_row_that_stays_open_holds_nothing_but_itself() -> None:
         fold(log.say(e.StepStarted(token="5", node="step", attempt=1, input=inputs[5])))
 
 
-REDUNDANT = (e.StepStarted, e.RunInterrupted, e.RunClaimed)
+REDUNDANT = (e.StepStarted, e.BatchStarted, e.RunInterrupted, e.RunClaimed)
 """Events that a lawful log may lack: an attempt's start where nothing outside is touched, a stop, the start's own claim."""
 
 

@@ -20,8 +20,11 @@ from projections import catch_up as catching
 from projections.explain import explain
 from projections.read_tables import ReadTables
 from tests.kit.batches import Rows, Times, batched, numbered, rejecting, total
+from tests.kit.deaths import MortalStore, killed
 from tests.kit.pipelines import Ran, trial, tried
+from tests.ledger import lawful_many
 from tests.projections.reading import Told, dump, make
+from tests.projections.reading import told as projected
 
 BATCHES = "batch_id, aggregation, number, status, trigger, size"
 STATE = "status, step_index, opened_seq, closed_seq"
@@ -259,6 +262,75 @@ def test_what_is_pending_names_the_batch_that_waits_and_since_when(errors: list[
         members = {event.token for event in stopped.of(e.TokenBuffered)}
         assert behind == [event.token for event in stopped.of(e.RowRead) if event.token not in members]
         assert bool(behind) == bool(errors)
+
+
+def died(times: int) -> Ran:
+    """Six rows in batches of two; the second one has killed the process once, and once more each time it was resumed."""
+    store = MortalStore()
+
+    def plugin(rows: Rows) -> object:
+        if rows[0]["n"] == 2:
+            store.die()
+        return total(rows)
+
+    made = trial(batched(trigger={"count": 2}), numbered(6), {"totals": plugin}, store=store)
+    killed(made.start)
+    for _ in range(times):
+        store.revive()
+        killed(made.resume)
+    store.revive()
+    return made.left() if times < 3 else made.again()
+
+
+def waits_for(found: Told) -> dict[str, str]:
+    """What each open batch waits for."""
+    waiting = answers.pending(found.tables, found.store, found.run)
+    return {one["what"]: one["waits_for"] for one in waiting if one["kind"] == "batch"}
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_an_attempt_at_a_batch_that_began_and_did_not_end_is_pending(times: int) -> None:
+    """D8, law T10: by its number, also when a process came and went since; a death before it counts as an attempt."""
+    left = died(times)
+    with told(left) as found:
+        row = found.told("batches", "status, trigger, attempts, error", "number = 2")
+        assert row == [("open", "count", times - 1, None)]
+        assert waits_for(found) == {"totals@2": f"the end of attempt {times}, due by count"}
+
+
+def test_a_batch_whose_attempt_died_waits_for_the_next_one() -> None:
+    """D8, F6: as of the death, and of the events around it."""
+    ran = died(3)
+    begins, claim, dies = seq(ran, e.BatchStarted, 1), seq(ran, e.RunClaimed, 2), seq(ran, e.BatchAbandoned)
+    assert (begins + 1, claim + 1) == (claim, dies)
+    ends, tried = "the end of attempt {}, due by count", "attempt 2, due by count"
+    waits = {begins - 1: "its trigger", begins: ends.format(1), claim: ends.format(1), dies: tried, dies + 1: ends.format(2)}
+    for until, text in waits.items():
+        with told(ran, until) as found:
+            assert waits_for(found) == {"totals@2": text}
+
+
+def test_a_batch_that_killed_its_processes_has_failed_and_says_so() -> None:
+    """E1, E11, law T10: three attempts, the members abandoned there, and each with its way and its reason."""
+    ran = died(3)
+    with told(ran) as found:
+        assert found.told("batches", "status, trigger, attempts, rejected, outputs, error, closed_seq", "number = 2") == [
+            ("failed", "count", 3, 0, 0, "process_died", seq(ran, e.BatchAbandoned, 2))]
+        states = found.told("node_states", "token_id, status, error", "node_id = 'totals'", "opened_seq")
+        fine, died_there = ("completed", None), ("abandoned", "process_died")
+        assert states == [(str(n), *(died_there if n in (2, 3) else fine)) for n in range(6)]
+        assert answers.pending(found.tables, found.store, found.run) == []
+    told_of = story(ran, "2")
+    assert [(one["status"], one["attempts"], one["error"]) for one in told_of["batches"]] == [("failed", 3, "process_died")]
+    assert (told_of["outcome"]["reason"], told_of["divert_summary"]["from_node"]) == ("process_died", "totals")
+
+
+def test_a_batch_that_survived_names_the_death_before() -> None:
+    """F2: `error` is the last attempt that gave nothing, also of a batch that was flushed after it."""
+    with projected(lawful_many.batches_survived()) as found:
+        assert found.told("batches", "status, trigger, attempts, error", order="number") == [
+            ("flushed", "count", 3, "process_died"), ("flushed", "condition", 2, "process_died"),
+            ("flushed", "timeout", 2, "process_died"), ("flushed", "end_of_source", 2, "process_died")]
 
 
 def test_tables_that_are_caught_up_at_any_event_are_those_made_at_once() -> None:

@@ -19,7 +19,7 @@ SEALED = [name for name in LAWFUL if name not in UNSEALED]
 
 STEP_ENDS = (e.StepCompleted, e.StepFailed, e.StepAbandoned, e.TokenFiltered, e.TokenExpanded, e.TokensAbandoned)
 RESOLVED = (e.TokensCoalesced, e.CoalesceFailed, e.BranchArrivedLate)
-FLUSHED = (e.BatchFlushed, e.BatchFailed)
+FLUSHED = (e.BatchFlushed, e.BatchFailed, e.BatchAbandoned)
 WRITTEN = (e.SinkWriteConfirmed, e.SinkWriteFailed)
 
 OPENS: Mapping[str, tuple[type[e.Event], ...]] = {

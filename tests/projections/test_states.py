@@ -160,6 +160,17 @@ def test_the_members_of_a_failed_batch_fail_with_its_error() -> None:
     assert ("2", "totals", 1, "failed", "bad_batch: no again") in states(log)
 
 
+def test_the_members_of_a_batch_that_killed_its_processes_are_abandoned() -> None:
+    """law T10: only by the third death; until then, attempt after attempt, they wait."""
+    log = lawful_many.batch_died_thrice()
+    last = place(log, e.BatchAbandoned, 3)
+    assert states(log, SPAN, until=last - 1) == [(str(row), place(log, e.TokenBuffered, row + 1), None) for row in range(2)]
+    assert states(log, f"{STATE}, closed_seq", "node_id = 'totals'") == [
+        (str(row), "totals", 1, "abandoned", "process_died", last) for row in range(2)]
+    with told(log) as found:
+        assert found.told("token_outcomes", "outcome, sink_name, reason") == [("routed", "errors", "process_died")] * 2
+
+
 def test_a_sinks_state_lasts_from_the_intent_to_the_confirmation() -> None:
     """law R3: a write that failed closes the state as failed, and the next intent opens another."""
     log = lawful.write_repeated()
