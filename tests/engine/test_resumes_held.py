@@ -299,7 +299,7 @@ def test_tokens_that_several_events_put_before_a_batch_come_to_it_in_their_order
     sketch.step("one", "a", "d").join("join", {"a": "d", "b": "c"}, "best_effort", "e", timeout_seconds=LONG_SECONDS)
     sketch.batch("last", "e", "out", trigger={"count": 2})
     make = making(sketch.sink("out").text(), numbered(6), {"sums": failing(lambda: RowError("no")), "last": sums})
-    whole = make(MortalStore())
-    uncut = facts(whole.go())
-    for cut in cuts(len(whole.store.appends)):
+    store = MortalStore()
+    uncut = facts(make(store).go())
+    for cut in cuts(len(store.appends)):
         assert facts(carried_on(died_at(make, cut))) == uncut, cut
