@@ -258,7 +258,7 @@ class Loop:
             if stack:
                 token, row = stack.pop()
                 handlers[token.node](token, row)
-            elif not self._aggregations.take():
+            elif not self._aggregations.waiting or not self._aggregations.take():
                 return
 
     def _step(self, token: Token, row: FrozenRow) -> None:

@@ -25,7 +25,7 @@ from ledger.fold.state import Batch, Token
 
 
 class Aggregations:
-    """The batches of a desk. `tick` renews the stamp."""
+    """The batches of a desk. `tick` renews the stamp; `waiting` is how many tokens stand in line."""
 
     def __init__(self, desk: Desk, bound: Mapping[str, BoundAggregation], limits: Limits, tick: Callable[[], object],
                  wary: Wary) -> None:
@@ -36,6 +36,7 @@ class Aggregations:
         self._wary = wary
         self._lines: dict[str, list[tuple[int, Token, FrozenRow]]] = {name: [] for name in bound}
         self._retries: list[tuple[int, int, Batch, BatchTrigger]] = []
+        self.waiting = 0
         self._conditional = tuple(desk.state.plan.conditions)
 
     def take_up(self) -> None:
@@ -55,11 +56,6 @@ class Aggregations:
             heapq.heappush(self._retries, (batch.due_ms, batch.opened_seq, batch, batch.trigger))
 
     @property
-    def waiting(self) -> int:
-        """How many tokens stand in line."""
-        return sum(map(len, self._lines.values()))
-
-    @property
     def over_limit(self) -> Batch | None:
         """A batch that holds more rows than a batch may, and still is not due."""
         return next((batch for batch in self._desk.state.batches.values() if self._is_over(batch)), None)
@@ -70,11 +66,12 @@ class Aggregations:
     def wait(self, token: Token, row: FrozenRow) -> None:
         """A token came to its aggregation: it stands in line."""
         heapq.heappush(self._lines[token.node], (token.placed, token, row))
+        self.waiting += 1
 
     @property
     def may_take(self) -> bool:
         """Whether a token in line could become a member now."""
-        return any(line and self._is_open(name) for name, line in self._lines.items())
+        return self.waiting > 0 and any(line and self._is_open(name) for name, line in self._lines.items())
 
     def take(self) -> bool:
         """Make the first in line a member, and with it the batch may fall due; False when none may be taken."""
@@ -82,6 +79,7 @@ class Aggregations:
         if first is None:
             return False
         _, token, row = heapq.heappop(first)
+        self.waiting -= 1
         desk = self._desk
         desk.rows[token.id] = row
         desk.record(batches.buffer(desk.state, token))
