@@ -8,13 +8,14 @@ DEMO := sqlite:///$(OUT)/demo.db
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
-.PHONY: help setup demo test lint bench lock clean
+.PHONY: help setup demo test lint bench campaign lock clean
 
 help:
 	@echo "make demo    run two examples on an embedded ledger, replay one, explain a coalesce that failed"
 	@echo "make test    lint, types and tests"
 	@echo "make lint    ruff and mypy only"
 	@echo "make bench   the figures, as ratios"
+	@echo "make campaign  an hour or two of simulated runs, real kills, power cuts, full disks, EIOs and zombies"
 	@echo "make lock    write the lock files again from pyproject.toml"
 	@echo "make clean   remove what the targets above made"
 
@@ -51,6 +52,11 @@ lint: .venv/.dev
 
 bench: .venv/.dev
 	$(BIN)/python -m bench
+
+campaign: .venv/.dev
+	$(BIN)/python -m tests.simulation.simulated --seeds 100000
+	$(BIN)/python -m tests.simulation.simulated --tiny
+	$(BIN)/python -m tests.simulation.campaign all
 
 lock:
 	rm -rf $(OUT)/lock && mkdir -p $(OUT)
