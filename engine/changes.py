@@ -16,6 +16,7 @@ import msgspec
 from msgspec.structs import replace
 
 from engine import pipeline_yaml
+from engine.plugin_api import PIPE
 from ledger.errors import SettingsInvalid
 from ledger.events import Change, RunStarted, SourceIdentity
 from ledger.graph import Graph, Node
@@ -23,6 +24,7 @@ from ledger.graph import Graph, Node
 CHANGES_MAX = 60
 TEXT_CHARS_MAX = 200
 NOTHING = "nothing"
+ORDER = " (order)"
 
 _as_json = msgspec.json.Encoder(order="sorted").encode
 
@@ -48,8 +50,13 @@ def shape(started: Graph, now: Graph) -> list[Change]:
 
 
 def settings(was: str, now: str) -> list[Change]:
-    """In what two pipeline files differ, by key; comments, layout and the order of keys aside."""
-    return _differences("", dict(_flat(pipeline_yaml.load(was, "").data)), dict(_flat(pipeline_yaml.load(now, "").data)))
+    """In what two pipeline files differ, by key: comments and layout aside, and the order of keys outside of options."""
+    before, after = (dict(_flat(pipeline_yaml.load(text, "").data)) for text in (was, now))
+    for field in [field for field in before if field.endswith(ORDER) and field in after]:
+        if sorted(map(str, before[field])) != sorted(map(str, after[field])):  # type: ignore[call-overload]
+            del before[field], after[field]  # what was added or is gone is told by itself
+    return _differences("", *({field: value for field, value in side.items() if field in other or not field.endswith(ORDER)}
+                              for side, other in ((before, after), (after, before))))
 
 
 def plugins(started: Graph, now: Graph) -> list[Change]:
@@ -77,7 +84,9 @@ def place(started: RunStarted, pipeline: str, directory: str) -> list[Change]:
 
 
 def source(was: SourceIdentity, now: SourceIdentity) -> list[Change]:
-    """In what the source is another than it was."""
+    """In what the source is another than it was; of a pipe nobody can tell."""
+    if now.kind == was.kind and now.kind.endswith(PIPE):
+        return [Change(field="source", was="what came out of a pipe", now="what comes out of it now, from its first row on")]
     return _differences("source ", msgspec.structs.asdict(was), msgspec.structs.asdict(now))
 
 
@@ -105,16 +114,27 @@ def _cut(text: str) -> str:
 
 
 def _flat(value: Any, path: str = "") -> Iterator[tuple[str, object]]:
-    """Every leaf by its dotted path; entries of a list that have a name by that."""
+    """Every leaf by its path; entries of a list by their names, where each has one of its own; orders that can matter."""
     if isinstance(value, dict) and value:
         for key, inner in value.items():
-            yield from _flat(inner, f"{path}.{key}" if path else str(key))
+            yield from _flat(inner, f"{path}.{_key(key)}" if path else _key(key))
+        if ".options" in path:
+            yield path + ORDER, list(value)
     elif isinstance(value, list) and value:
+        names = [inner.get("name") if isinstance(inner, dict) else None for inner in value]
+        named = all(isinstance(name, str) for name in names) and len(set(names)) == len(names)
         for place_, inner in enumerate(value):
-            name = inner.get("name") if isinstance(inner, dict) else None
-            yield from _flat(inner, f"{path}[{name if isinstance(name, str) else place_}]")
+            yield from _flat(inner, f"{path}[{_key(names[place_]) if named else place_}]")
+        if named:
+            yield path + ORDER, names
     else:
         yield path, value
+
+
+def _key(key: object) -> str:
+    """A key as it stands in a path; one that could be taken for more than one is quoted."""
+    text = str(key)
+    return _as_json(text).decode() if set(text) & set('.[]" ') else text
 
 
 def _parts(graph: Graph) -> dict[str, object]:

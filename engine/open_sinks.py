@@ -45,8 +45,10 @@ class OpenSinks:
         state = self._recorder.state
         if name not in state.sink_ends:
             return Claim(self._ledger, state.run, name, state.epoch, is_held=self._is_held)
+        unconfirmed = (*state.writes.values(), *state.writes_failed.values())
         return Claim(self._ledger, state.run, name, state.epoch, begun=True, offset=state.sink_ends[name],
-                     pieces=_pieces(self._store, state.run, name), is_held=self._is_held)
+                     pieces=_pieces(self._store, state.run, name), keys=_keys(self._store, state.run, name),
+                     in_doubt=any(write.sink == name for write in unconfirmed), is_held=self._is_held)
 
     def _is_held(self) -> bool:
         """Whether the run's epoch is still the one that was claimed."""
@@ -77,15 +79,26 @@ class OpenSinks:
                              where=f"sink {name}", next_step="mend the sink, then resume the run")
 
 
-def _pieces(store: Store, run: str, sink: str) -> Iterator[Piece]:
-    """What each confirmed write put into the sink's artifact, read from the log as it is asked for."""
-    begins: dict[int, int] = {}
+def _confirmed(store: Store, run: str, sink: str) -> Iterator[tuple[SinkWriteIntended, SinkWriteConfirmed]]:
+    """The confirmed writes to a sink with their intents, read from the log as they are asked for."""
+    intended: dict[int, SinkWriteIntended] = {}
     for stored in store.read(run):
         if stored.type not in _OF_WRITES:
             continue
         event = decode(stored.body, stored.type, stored.v, run=run, seq=stored.seq)
-        if isinstance(event, SinkWriteIntended) and event.sink == sink and event.offset is not None:
-            begins[event.write] = event.offset
-        elif isinstance(event, SinkWriteConfirmed) and event.sink == sink and event.write in begins:
-            offset = begins.pop(event.write)
-            yield Piece(offset, event.size_bytes - offset, event.content_hash)
+        if isinstance(event, SinkWriteIntended) and event.sink == sink:
+            intended[event.write] = event
+        elif isinstance(event, SinkWriteConfirmed) and event.sink == sink:
+            yield intended.pop(event.write), event
+
+
+def _pieces(store: Store, run: str, sink: str) -> Iterator[Piece]:
+    """What each confirmed write put into the sink's artifact."""
+    for intent, write in _confirmed(store, run, sink):
+        if intent.offset is not None:
+            yield Piece(intent.offset, write.size_bytes - intent.offset, write.content_hash)
+
+
+def _keys(store: Store, run: str, sink: str) -> Iterator[str]:
+    """The keys of the confirmed writes."""
+    return (intent.key for intent, _ in _confirmed(store, run, sink))

@@ -121,6 +121,10 @@ def aggregation(function: Plugin) -> Plugin:
 # --- sources -----------------------------------------------------------------------------------------------------
 
 
+PIPE = " pipe"
+"""Ends the kind of a source that cannot be read again: a resume is told that nobody knows what it holds now."""
+
+
 class SourceIdentity(NamedTuple):
     """What a source reads: enough to tell that it changed since. Unknown size and hash are None; the hash is hex."""
 
@@ -213,7 +217,9 @@ class Claim(NamedTuple):
     `begun` to write here, the sink is opened as for a new run (`mode: write` replaces), from then on never.
 
     A truncatable artifact that was begun has to end at `offset`: what stands past it was never confirmed, and is cut off
-    once `pieces`, in order, have been found to be what is kept. They are read from the log as they are asked for.
+    once `pieces`, in order, have been found to be what is kept. They are read from the log as they are asked for, and so are
+    `keys`, those of all confirmed writes. `in_doubt` says that writes were begun and not confirmed: only they can have put
+    anything past `offset`.
 
     `is_held` asks the ledger whether this is still the run's writer. A target with a lock of its own asks once it has the
     lock, before it changes anything: who comes too late has lost nothing and spoils nothing.
@@ -226,6 +232,8 @@ class Claim(NamedTuple):
     begun: bool = False
     offset: int | None = None
     pieces: Iterable[Piece] = ()
+    keys: Iterable[str] = ()
+    in_doubt: bool = False
     is_held: Callable[[], bool] = _held
 
 

@@ -152,8 +152,7 @@ def _changes(store: Store, left: Unfinished, opening: Opening) -> list[Change]:
         raise RunChanged(opening.run, [*changes.settings(settings_of(store, left), opening.settings_text), *reshaped],
                          reshaped=True)
     found = changes.place(started, opening.pipeline, opening.directory)
-    if started.settings_hash != opening.settings_hash:
-        found += changes.settings(settings_of(store, left), opening.settings_text)
+    found += changes.settings(settings_of(store, left), opening.settings_text)
     found += changes.secrets(started.secrets, opening.secrets)
     if started.graph is not None:
         found += changes.plugins(started.graph, opening.graph)

@@ -39,8 +39,8 @@ def command(run: str, file: str | None, accept_changes: bool, wait: bool, fail_o
         started = carrying_on.began(ledger, name)
     if closed is not None:
         output.note(f"RUN_SEALED: run {name} is {closed.status}: there is nothing to resume, and nothing was recorded")
-        running.told(url, closed, (), form)
-        return 0 if closed.status == "completed" else running.NOT_COMPLETED
+        code = running.told(url, closed, fail_on, form)
+        return code if closed.status == "completed" else running.NOT_COMPLETED
     file = str(Path(file).absolute()) if file is not None else started.settings_path
     _go_to(started.directory, name)
     ports = system()

@@ -62,7 +62,10 @@ class Log:
     def claim(self) -> Claim:
         """Under what a process of the newest epoch opens the sink."""
         claim = Claim(_LEDGER, self.run, _SINK, self.epoch)
-        return claim._replace(begun=True, offset=self._end(), pieces=self._pieces()) if self.intents else claim
+        if not self.intents:
+            return claim
+        return claim._replace(begun=True, offset=self._end(), pieces=self._pieces(), in_doubt=bool(self.unconfirmed()),
+                              keys=(self.key(number) for number in list(self.confirmed)))
 
     def unconfirmed(self) -> list[Intent]:
         """The writes of which it is not known whether the target took them."""

@@ -19,7 +19,10 @@ from engine.rows import Row
 from engine.schema import RowSchema, shown
 from engine.sinks import files
 
-_HEADER_BYTES_MAX = 1024 * 1024
+_HEADER_BYTES_MAX = 4 * 1024 * 1024
+"""A header has to be read again when the run goes on."""
+_BYTES_A_CHARACTER = 4
+_NAME_CHARS_MAX = 128 * 1024
 _WRITTEN_AS_IT_IS = frozenset({str, int, float, type(None)})
 
 
@@ -87,6 +90,8 @@ class CsvSink:
     def close(self, finished: bool) -> None:
         """See `engine.plugin_api.Sink`. Without any row the header of a schema is the artifact."""
         try:
+            if finished:
+                self._file.finish()
             if finished and not self._begun and (columns := self._declared()):
                 self._file.append(self._script.encode(self._line(columns), begins=True))
         finally:
@@ -109,6 +114,8 @@ class CsvSink:
             cells = [row.get(name) for name in columns]
         line = self._line([cell if type(cell) in _WRITTEN_AS_IT_IS else _cell(cell) for cell in cells])
         header = self._line(columns) if first else ""
+        if len(header) * _BYTES_A_CHARACTER > _HEADER_BYTES_MAX or (first and max(map(len, columns)) > _NAME_CHARS_MAX):
+            return Refusal(ordinal, "columns", f"expected a header of at most {_HEADER_BYTES_MAX} bytes, found a longer one")
         refusal = self._script.refusal(ordinal, header + line)
         if refusal is None and first:
             self._columns = columns

@@ -76,6 +76,9 @@ class DatabaseSink:
                     raise receipts.Fenced("FENCED: expected to be the run's writer, found that another carries it on")
                 if claim.begun and not again:
                     raise self._fault("expected the database that this run has written to, found no trace of the run")
+                if lost := receipts.missing(connection, claim):
+                    raise self._fault(f"expected the receipts of all confirmed writes, found that {lost} are gone: the "
+                                      "database is an older copy, or was changed")
                 columns = self._found(connection, claim, again=again)
         finally:
             engine.dispose()

@@ -8,6 +8,7 @@ the target refused; nothing here is derived from rows but the texts of refusals.
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import NamedTuple
 
 import msgspec
@@ -15,6 +16,7 @@ import sqlalchemy as sa
 
 from engine.plugin_api import Claim, Refusal
 
+KEYS_PER_LOOK = 500
 METADATA = sa.MetaData()
 
 EPOCHS = sa.Table(
@@ -92,6 +94,15 @@ def keep(connection: sa.Connection, claim: Claim, key: str, receipt: Receipt) ->
         ordinals=msgspec.json.encode(receipt.ordinals).decode(),
         refused=msgspec.json.encode([tuple(one) for one in receipt.refused]).decode(),
         inserted=len(receipt.ordinals) - len(receipt.refused)))
+
+
+def missing(connection: sa.Connection, claim: Claim) -> int:
+    """How many confirmed writes have left no receipt: those that a target has lost, which was put back to an older state."""
+    keys, lost = iter(claim.keys), 0
+    while some := list(islice(keys, KEYS_PER_LOOK)):
+        there = sa.select(sa.func.count()).where(*_is(RECEIPTS, claim), RECEIPTS.c.key.in_(some))
+        lost += len(some) - connection.execute(there).scalar_one()
+    return lost
 
 
 def has_rows(connection: sa.Connection, claim: Claim) -> bool:

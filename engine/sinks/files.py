@@ -36,6 +36,7 @@ class ArtifactFile:
         self._descriptor: int | None = None
         self._broken = False
         self._hash = sha256()
+        self._doubtful_end = 0
         self.size = 0
 
     @property
@@ -50,7 +51,7 @@ class ArtifactFile:
         the claim's offset, once the bytes before it have been found to be those that were confirmed.
         """
         made = _make_directories(Path(self._path).parent)
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = os.open(self._path, os.O_RDWR | (0 if claim.begun and claim.offset else os.O_CREAT), 0o666)
         try:
             self._lock(descriptor)
             if not claim.is_held():
@@ -76,6 +77,7 @@ class ArtifactFile:
         descriptor = self._opened()
         if not content:
             return
+        self._check_doubtful(content)
         self._broken = True
         left = memoryview(content)
         at = self.size
@@ -88,10 +90,31 @@ class ArtifactFile:
         self.size = at
         self._hash.update(content)
 
+    def _check_doubtful(self, content: bytes) -> None:
+        """What stands past the confirmed bytes of a shared file is overwritten only if a write in doubt has left it there.
+
+        A write that a power cut tore leaves the bytes that it wrote, and zeros.
+        """
+        if self._doubtful_end <= self.size:
+            return
+        there = self.read(self.size, min(len(content), self._doubtful_end - self.size))
+        if any(found not in (0, byte) for found, byte in zip(there, content, strict=False)):
+            raise self._of_others(self.size, self._doubtful_end)
+
+    def _of_others(self, offset: int, found: int) -> OSError:
+        text = (f"expected nothing but this run's own rows past the {offset} bytes that were confirmed, found "
+                f"{found - offset} bytes of others: move them away, then resume")
+        return OSError(errno.EEXIST, text, self._path)
+
     def write(self, prepared: Prepared) -> Written:
         """Append what was prepared. Raises OSError."""
         self.append(prepared.content)
         return Written(self._path, self.size, prepared.content_sha256, ())
+
+    def finish(self) -> None:
+        """See that the file ends where this run's rows end. Raises OSError."""
+        if self._doubtful_end > self.size:
+            raise self._of_others(self.size, self._doubtful_end)
 
     def close(self) -> None:
         """Let go of the file and its lock."""
@@ -124,7 +147,12 @@ class ArtifactFile:
             raise OSError(errno.EIO, text, self._path)
         for piece in claim.pieces:
             self._check(descriptor, piece)
-        if found > offset:
+        self._doubtful_end = offset
+        if found > offset and claim.begun and self._mode == "append":
+            if not claim.in_doubt:
+                raise self._of_others(offset, found)
+            self._doubtful_end = found
+        elif found > offset:
             os.ftruncate(descriptor, offset)
         os.fsync(descriptor)
         self._hash = sha256()

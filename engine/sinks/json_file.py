@@ -76,6 +76,8 @@ class JsonSink:
     def close(self, finished: bool) -> None:
         """See `engine.plugin_api.Sink`."""
         try:
+            if finished:
+                self._file.finish()
             if finished and not self._lines:
                 end = "\n]\n" if self._begun else "[]\n"
                 self._file.append(self._script.encode(end, begins=not self._begun))

@@ -15,7 +15,7 @@ from contextlib import suppress
 from hashlib import file_digest
 from typing import TextIO
 
-from engine.plugin_api import RowFault, SourceIdentity, SourceRow
+from engine.plugin_api import PIPE, RowFault, SourceIdentity, SourceRow
 
 FIELD_CHARS_MAX = 128 * 1024
 RECORD_CHARS_MAX = 4 * 1024 * 1024
@@ -28,7 +28,7 @@ def identify(kind: str, path: str) -> SourceIdentity:
     """The file's size and hash, read once through; those of a pipe are unknown. Raises OSError."""
     mode = os.stat(path).st_mode
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        return SourceIdentity(kind, path, None, None)
+        return SourceIdentity(kind + PIPE, path, None, None)
     with open(path, "rb") as content:
         digest = file_digest(content, "sha256").hexdigest()
         return SourceIdentity(kind, path, os.fstat(content.fileno()).st_size, digest)

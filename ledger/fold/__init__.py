@@ -57,6 +57,11 @@ _SETTLES: dict[type, tuple[type[e.Event], ...]] = {
 }
 _LIFECYCLE = (e.RunClaimed, e.RunInterrupted)
 _RESOLVES = (e.TokensCoalesced, e.CoalesceFailed)
+_OF_AN_END = frozenset({
+    e.RunClaimed, e.RunInterrupted, e.RunSealed, e.TokensAbandoned, e.StepAbandoned, e.BatchAbandoned, e.BatchFailed,
+    e.SinkWriteFailed, e.TokensCoalesced, e.CoalesceFailed, e.BranchLost, e.Diverted,
+})  # fmt: skip
+"""What may still be said of a run that is given up: decisions, and ends."""
 _COMPUTES = (e.BatchStarted, e.BatchFlushed, e.BatchFailed)
 _TIMED = (*_RESOLVES, *_COMPUTES)
 
@@ -84,6 +89,9 @@ def apply(state: State, event: e.Event) -> None:
             _check_timers(state, event)
     elif state.timers and event.active_ms >= state.timers[0][0]:
         _check_timers(state, event)
+    if state.abandoned and kind not in _OF_AN_END:
+        refuse(state, event, "T1", token=event_token(event), expected="only ends in a run that is given up",
+               found=kind.__name__)
     handler = APPLY.get(kind)
     if handler is None:
         refuse(state, event, "L4", expected="an event of a run's stream", found=kind.__name__)

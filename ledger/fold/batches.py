@@ -241,8 +241,8 @@ def _trigger_is_true(state: State, event: BatchStarted | BatchFlushed | BatchFai
         case "end_of_source":
             return state.exhausted and not _on_its_way(state, batch)
         case "abandoned":
-            state.abandoned = True
-            return True
+            state.abandoned = isinstance(event, BatchFailed) and not event.retry
+            return state.abandoned
 
 
 def _on_its_way(state: State, batch: Batch) -> bool:

@@ -18,6 +18,10 @@ def sink_write_intended(state: State, event: SinkWriteIntended) -> None:
     if event.write != state.writes_made + 1 or not 0 < len(event.tokens) <= TOKENS_PER_WRITE_MAX:
         refuse(state, event, "R3", expected=f"write {state.writes_made + 1} of 1 to {TOKENS_PER_WRITE_MAX} tokens",
                found=f"write {event.write} of {len(event.tokens)}")
+    if not event.key:
+        refuse(state, event, "R3", expected="a key", found="none")
+    if state.writes_failed:
+        _check_again(state, event)
     tokens = [at_node(state, event, token, sink, ends_as="completed", stages=Stage.READY) for token in event.tokens]
     for token in tokens:
         if token.stage != Stage.READY:
@@ -30,10 +34,25 @@ def sink_write_intended(state: State, event: SinkWriteIntended) -> None:
         state.writes_failed = {number: write for number, write in state.writes_failed.items() if write.key != event.key}
 
 
+def _check_again(state: State, event: SinkWriteIntended) -> None:
+    """What a failed write held is written again as it was: these tokens, in their order, under its key."""
+    named = frozenset(event.tokens)
+    for write in state.writes_failed.values():
+        again = tuple([token.id for token in write.tokens])
+        if (write.key == event.key or not named.isdisjoint(again)) and (event.sink, event.key, event.tokens) != (
+            write.sink, write.key, again
+        ):
+            refuse(state, event, "R3", expected=f"{len(again)} tokens of a failed write again, under key {write.key}",
+                   found=f"{len(named)} under key {event.key}")
+
+
 def sink_write_confirmed(state: State, event: SinkWriteConfirmed) -> None:
     """R3: accepted and refused are the tokens of the write; each accepted one has its outcome by the way it came."""
     write = _take(state, event)
     if write.offset is not None:
+        if event.size_bytes < write.offset:
+            refuse(state, event, "R3", expected=f"an artifact that ends at {write.offset} bytes or later",
+                   found=f"{event.size_bytes}")
         state.sink_ends[write.sink] = event.size_bytes
     refused = {refusal.ordinal: refusal for refusal in event.refused}
     twice = len(refused) < len(event.refused)

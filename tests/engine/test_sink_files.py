@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from engine.plugin_api import Claim
 from engine.schema import RowSchema
 from engine.sinks.csv_file import CsvSink
-from engine.sinks.files import ArtifactFile
+from engine.sinks.files import ArtifactFile, FileMode
 from engine.sinks.json_file import JsonSink
 from tests.engine.writing import Make, Rows, put, whole
 
@@ -119,7 +120,8 @@ def test_size_and_hash_are_those_of_the_file(
     """After each append, after a resume at any offset, and where there was a file before."""
     target = tmp_path_factory.getbasetemp() / "artifact"
     target.write_bytes(data.draw(st.binary(max_size=20)))
-    file = ArtifactFile(str(target), data.draw(st.sampled_from(("write", "append"))))
+    mode: FileMode = data.draw(st.sampled_from(("write", "append")))
+    file = ArtifactFile(str(target), mode)
     file.open(Claim())
     for content in contents:
         file.append(content)
@@ -127,10 +129,36 @@ def test_size_and_hash_are_those_of_the_file(
     file.close()
     before = target.read_bytes()
     offset = data.draw(st.integers(0, len(before)))
-    file.open(Claim(begun=True, offset=offset))
+    file.open(Claim(begun=True, offset=offset, in_doubt=True))
     assert (file.size, file.sha256) == (offset, sha256(before[:offset]).hexdigest())
-    assert target.read_bytes() == before[:offset]
+    if mode == "append":
+        file.append(before[offset:])
+    assert target.read_bytes() == (before[:offset] if mode == "write" else before)
     file.close()
+
+
+@pytest.mark.parametrize(("tail", "in_doubt", "refused"), [
+    (b"", False, None), (b"", True, None), (b"mi", True, None), (b"mine\n", True, None), (b"m\0\0e\n", True, None),
+    (b"\0\0\0\0\0", True, None), (b"mi", False, "open"), (b"theirs\n", False, "open"), (b"theirs\n", True, "append"),
+    (b"mine\ntheirs\n", True, "finish"), (b"mitheirs\n", True, "append"),
+])  # fmt: skip
+def test_what_others_appended_to_a_shared_file_is_never_cut(tail: bytes, in_doubt: bool, refused: str | None, path: Path
+                                                            ) -> None:
+    """law R4: past the confirmed bytes only what a write in doubt can have left, whole or torn, is written over."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"old\n" + tail)
+    file = ArtifactFile(str(path), "append")
+    steps = {"open": lambda: file.open(Claim(begun=True, offset=4, in_doubt=in_doubt)),
+             "append": lambda: file.append(b"mine\n" if in_doubt else b""), "finish": file.finish}  # fmt: skip
+    done: list[str] = []
+    with suppress(FileExistsError):
+        for name, step in steps.items():
+            step()
+            done.append(name)
+    file.close()
+    names = list(steps)
+    assert done == (names if refused is None else names[: names.index(refused)])
+    assert path.read_bytes() == b"old\n" + (tail if refused else b"mine\n" if in_doubt else b"")
 
 
 def test_a_file_that_lost_what_was_confirmed_is_not_written_to(path: Path) -> None:

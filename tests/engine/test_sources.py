@@ -311,7 +311,7 @@ def test_a_path_that_cannot_be_read_is_an_os_error(tmp_path: Path) -> None:
 
 def test_the_size_and_hash_of_a_pipe_are_unknown() -> None:
     """It can be read once only, and that is for the rows."""
-    assert CsvSource(path="/dev/null").identity() == ("csv", "/dev/null", None, None)
+    assert CsvSource(path="/dev/null").identity() == ("csv pipe", "/dev/null", None, None)
 
 
 def test_a_source_lets_go_of_its_file_in_the_middle_of_a_reading(put: Put) -> None:

@@ -65,16 +65,16 @@ class Log:
         self.rows += 1
         return data.n
 
-    def write(self, sink: str, *tokens: str, refused: Sequence[e.Refusal] = ()) -> Log:
+    def write(self, sink: str, *tokens: str, refused: Sequence[e.Refusal] = (), key: str | None = None) -> Log:
         """Write the tokens to the sink and confirm it."""
-        self.intend(sink, *tokens)
+        self.intend(sink, *tokens, key=key)
         return self.confirm(sink, len(tokens) - len(refused), refused)
 
-    def intend(self, sink: str, *tokens: str) -> Log:
-        """Intend the next write."""
+    def intend(self, sink: str, *tokens: str, key: str | None = None) -> Log:
+        """Intend the next write, under a key of its own or one that was used before."""
         self.writes += 1
         return self.say(e.SinkWriteIntended(sink=sink, write=self.writes, tokens=tokens, content_hash=HASH,
-                                            key=f"{self.run}:{self.writes}", offset=None))
+                                            key=f"{self.run}:{self.writes}" if key is None else key, offset=None))
 
     def confirm(self, sink: str, accepted: int, refused: Sequence[e.Refusal] = ()) -> Log:
         """Confirm the last write."""

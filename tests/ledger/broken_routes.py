@@ -37,6 +37,11 @@ def refusing(accepted: int, *ordinals: int) -> Log:
     return log.confirm("out", accepted, [e.Refusal(n, "refused", None) for n in ordinals])
 
 
+def two_before_the_sink() -> Log:
+    """Two rows that stand before the sink."""
+    return second_row().say(step("0", "step", 2, 2), step("1", "step", 3, 3))
+
+
 def numbered(write: int) -> Log:
     """A first write with another number."""
     return last_replaced(before_the_sink().intend("out", "0"), write=write)
@@ -106,6 +111,20 @@ WRITES = [
     Case("a write of nothing", "R3", None, lambda: before_the_sink().intend("out")),
     Case("a write of too many", "R3", None, lambda: before_the_sink().intend("out", *["0"] * 1001)),
     Case("a write number left out", "R3", None, lambda: numbered(2)),
+    Case("a failed write's token under another key", "R3", None, lambda: write_failed().intend("out", "0")),
+    Case("a failed write's key for another token", "R3", None,
+         lambda: two_before_the_sink().intend("out", "0").say(
+             e.SinkWriteFailed(sink="out", write=1, code="unreachable", error=e.Commitment(4, "0" * 64)))
+         .intend("out", "1", key="hand-made:1")),
+    Case("a failed write with one token more", "R3", None,
+         lambda: two_before_the_sink().intend("out", "0").say(
+             e.SinkWriteFailed(sink="out", write=1, code="unreachable", error=e.Commitment(4, "0" * 64)))
+         .intend("out", "0", "1", key="hand-made:1")),
+    Case("a write under no key", "R3", None, lambda: before_the_sink().intend("out", "0", key="")),
+    Case("an artifact that ends before the write began", "R3", None,
+         lambda: last_replaced(before_the_sink().intend("out", "0"), offset=7).confirm("out", 1)),
+    Case("a write after the run was given up", "T1", None,
+         lambda: before_the_sink().say(e.TokensAbandoned(tokens=(), code="abandoned")).intend("out", "0")),
     Case("a write number given again", "R3", None, lambda: last_replaced(write_failed().intend("out", "0"), write=1)),
     Case("a confirmation of no write", "R3", None, lambda: before_the_sink().confirm("out", 1)),
     Case("a second confirmation", "R3", None,

@@ -140,7 +140,7 @@ def write_repeated() -> Log:
     row = log.row()
     log.say(step("0", "step", row, row)).intend("out", "0")
     log.say(e.SinkWriteFailed(sink="out", write=1, code="unreachable", error=log.keep("no route")))
-    return log.interrupt().resume().write("out", "0").exhaust().seal(completed=1)
+    return log.interrupt().resume().write("out", "0", key=f"{log.run}:1").exhaust().seal(completed=1)
 
 
 def source_failed_once() -> Log:

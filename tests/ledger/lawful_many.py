@@ -147,11 +147,12 @@ def batch_timed_out() -> Log:
 
 
 def batch_abandoned() -> Log:
-    """A run is given up with a batch open: the batch is flushed first."""
+    """A run is given up with a batch open: the batch fails first, and its members leave and end."""
     log = Log(graphs.batched(PAIR))
-    row = log.row()
-    log.say(buffered("0", 0)).interrupt().resume().say(flushed(1, "abandoned", e.BatchOutput(row, "all")))
-    return log.write("out", "totals@1:0").seal(status="failed", consumed_in_batch=1, completed=1)
+    log.row()
+    log.say(buffered("0", 0)).interrupt().resume().say(batch_failed(1, "abandoned", None))
+    log.say(diverted("0", "totals", "errors", edge=TOTALS_EDGE, code="bad_batch"))
+    return log.say(e.TokensAbandoned(tokens=("0",), code="abandoned")).seal(status="failed", failed=1)
 
 
 def batch_died_thrice() -> Log:

@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from counterfoil.ledgers import Ledger
+from ledger import events as e
 from ledger import reader
+from ledger.fold.steps import PROCESS_DIED
 from ledger.sqlite_store import SqliteStore
 from tests.simulation import journal, left, windows
 from tests.simulation.child import Knobs
@@ -27,7 +29,6 @@ from tests.simulation.pipelines import Pipeline
 from tests.simulation.windows import Window
 
 OFTEN = Knobs(rows_per_commit=10, marks=True)
-PROCESS_DIED = "process_died"
 FAULTS = (errno.EIO, errno.ENOSPC, errno.EROFS)
 TYPED = (0, 4, 6)
 """How a command may end on a disk that fails: done all the same, the run incomplete, the ledger not to be used."""
@@ -164,7 +165,8 @@ def compare(place: Place, known: Uncut, cut: Cut) -> None:
     cut.wrong += left.unsound(place.url, RUN)
     with Ledger(place.url) as ledger:
         count = left.counted(ledger.store, RUN)
-        cut.died = any(getattr(event, "code", "") == PROCESS_DIED for _, event in reader.events(ledger.store, RUN))
+        cut.died = any(isinstance(event, e.Diverted) and event.code == PROCESS_DIED
+                       for _, event in reader.events(ledger.store, RUN))
     cut.without, cut.twice = count.without, count.twice
     if cut.died:
         return

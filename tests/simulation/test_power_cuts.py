@@ -12,8 +12,8 @@ from tests.simulation.child import Broken
 from tests.simulation.interposer import Plan
 from tests.simulation.pipelines import ALL
 
-CUTS = 32
-CONTROL_CUTS = 60
+CUTS = 20
+CONTROL_CUTS = 40
 
 
 def _cut(story: power.Story, seed: str, count: int, *, resuming: bool = True) -> list[power.Cut]:
