@@ -160,3 +160,23 @@ def test_a_key_answers_for_the_rows_that_were_written_under_it_only(path: Path) 
     with pytest.raises(OSError, match="written under this key before"):
         write(made, [{"id": 1}, {"x": 1}, {"id": 2}])
     assert table(path) == [(1,), (2,)]
+
+
+def test_a_target_that_has_lost_confirmed_writes_takes_no_more(path: Path) -> None:
+    """law R3: a database that was put back to an older copy has no receipts of what was written since."""
+    made = sink(path)
+    made.open(claim())
+    keys = [f"key{n}" for n in range(1203)]
+    for n, key in enumerate(keys[:3]):
+        write(made, [{"id": n}], key)
+    made.close(False)
+    again = sink(path)
+    again.open(claim(2, begun=True)._replace(keys=iter(keys[:3])))
+    again.close(False)
+    late = sink(path)
+    with pytest.raises(OSError, match="1200 are gone"):
+        late.open(claim(3, begun=True)._replace(keys=iter(keys)))
+    do(path, "DELETE FROM counterfoil_receipts WHERE key = 'key1'")
+    with pytest.raises(OSError, match="1 are gone"):
+        sink(path).open(claim(3, begun=True)._replace(keys=iter(keys[:3])))
+    assert table(path) == [(0,), (1,), (2,)]

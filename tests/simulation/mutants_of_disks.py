@@ -46,11 +46,13 @@ MUTANTS: Sequence[Mutant] = (
            "            self._check(descriptor, piece)\n", "            pass\n",
            RESUMES.format("_files") + "test_a_file_that_was_changed_since_is_not_written_to"),
     Mutant("a_sinks_file_is_cut_before_it_is_checked", "law R3", "engine/sinks/files.py",
-           "        for piece in claim.pieces:\n            self._check(descriptor, piece)\n"
-           "        if found > offset:\n            os.ftruncate(descriptor, offset)\n",
-           "        if found > offset:\n            os.ftruncate(descriptor, offset)\n"
-           "        for piece in claim.pieces:\n            self._check(descriptor, piece)\n",
+           "        for piece in claim.pieces:\n",
+           "        os.ftruncate(descriptor, offset)\n        for piece in claim.pieces:\n",
            ON + "test_a_file_whose_confirmed_bytes_were_changed_is_neither_cut_nor_written"),
+    Mutant("what_others_appended_is_cut", "law R4", "engine/sinks/files.py", 'and claim.begun and self._mode == "append":',
+           "and False:", FILES + "test_what_others_appended_to_a_shared_file_is_never_cut"),
+    Mutant("what_others_appended_is_written_over", "law R4", "engine/sinks/files.py", "if any(found not in (0, byte)",
+           "if False and any(found not in (0, byte)", FILES + "test_what_others_appended_to_a_shared_file_is_never_cut"),
     Mutant("a_resumed_file_is_opened_as_new", "G13", "engine/sinks/files.py", "claim.offset if claim.begun else None",
            "0 if claim.begun and self._mode == 'write' else None",
            FILES + "test_a_finished_file_can_be_resumed_too"),

@@ -82,13 +82,16 @@ class Fated:
         return Choice(ROW, {"away": "away", "failed": NOWHERE, "discarded": "drop"}.get(fate, "go"))
 
     def batch(self, node: Batch, rows: Sequence[Row], failures: int) -> Summed:
-        """See `predicted_plan.Answers`: the first member says what becomes of the batch, each what becomes of itself."""
+        """See `predicted_plan.Answers`: a member says what becomes of the batch, each what becomes of itself; the same of the
+        same members in any order."""
         fate = rows[0]["batch"]
         kinds = {"error": ERROR, "raises": RAISES, "nonsense": NONSENSE}
         if fate in kinds or (fate == "later" and not failures):
             return Summed(kinds.get(fate, LATER), code="told_to" if fate == "error" else "")
         rejected = tuple((n, "odd") for n, row in enumerate(rows) if row["member"] == "rejected")
         kept = [n for n, row in enumerate(rows) if row["member"] != "rejected"]
+        if not node.passes:
+            kept.sort(key=lambda n: int(rows[n]["n"]))
         if node.passes or fate == "each":
             return Summed(ROWS, tuple(Output({**rows[n], "of": len(rows)}, (n,)) for n in kept), rejected)
         outputs = () if fate == "nothing" or not kept else (Output({"n": [rows[n]["n"] for n in kept]}, None),)
