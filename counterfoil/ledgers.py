@@ -16,6 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from urllib.parse import quote
 
+from sqlalchemy.exc import SQLAlchemyError
+
 import migrations
 from engine.ports import system
 from ledger import reader, registry
@@ -70,11 +72,13 @@ class Ledger:
 
     def catch_up(self) -> ReadTables:
         """The read tables at the end of every run, open to read."""
-        return ReadTables(catching.catch_up(self.store, self.path, make_read_tables), write=False)
+        with _of_read_tables(self.path):
+            return ReadTables(catching.catch_up(self.store, self.path, make_read_tables), write=False)
 
     def rebuild(self, run: str | None = None) -> Path:
         """Make the read tables again from zero; gives the generation swapped in."""
-        return catching.rebuild(self.store, self.path, make_read_tables, run)
+        with _of_read_tables(self.path):
+            return catching.rebuild(self.store, self.path, make_read_tables, run)
 
     def differences(self) -> list[catching.Difference]:
         """Where the read tables and the log disagree."""
@@ -118,6 +122,28 @@ class Ledger:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+
+_FAULTS = (sqlite3.Error, SQLAlchemyError, OSError)
+"""What a disk that is full, broken or read-only makes of a database's work."""
+
+
+def _said(error: BaseException) -> str:
+    """What went wrong first: the database's own undoing of it may have failed too."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return " ".join(str(getattr(error, "orig", None) or error).split())
+
+
+@contextmanager
+def _of_read_tables(path: Path) -> Iterator[None]:
+    """Read tables that cannot be written are no fault of the record."""
+    try:
+        yield
+    except _FAULTS as error:
+        raise LedgerUnavailable("READ_TABLES_FAULT", f"expected to bring the read tables up to date, found {_said(error)}",
+                                where=str(path), next_step="free some space or mend the disk; the log is whole, and "
+                                "`counterfoil rebuild` makes them again") from error
 
 
 def path_of(url: str) -> Path:
@@ -214,12 +240,13 @@ def _make(path: Path, *, wait: bool) -> None:
         _sync(temporary)
         os.rename(temporary, path)
         _sync(path.parent)
-    except (sqlite3.Error, OSError) as error:
-        raise LedgerUnavailable("LEDGER_NOT_MADE", f"expected to make a ledger, found {error}", where=str(path),
+    except _FAULTS as error:
+        raise LedgerUnavailable("LEDGER_NOT_MADE", f"expected to make a ledger, found {_said(error)}", where=str(path),
                                 next_step="check the directory and its space") from error
     finally:
-        remove(temporary)
-        with suppress(FileNotFoundError):
+        with suppress(OSError):
+            remove(temporary)
+        with suppress(OSError):
             path.with_name(f"{path.name}.new.lock").unlink()
         lock.release()
 

@@ -13,7 +13,7 @@ from engine.recorder import Recorder
 from ledger.codec import TYPE_OF, decode
 from ledger.errors import RunIncomplete
 from ledger.events import SinkWriteConfirmed, SinkWriteIntended
-from ledger.store import Store
+from ledger.store import Store, StoreConflict
 
 _OF_WRITES = frozenset({TYPE_OF[SinkWriteIntended], TYPE_OF[SinkWriteConfirmed]})
 
@@ -74,7 +74,11 @@ class OpenSinks:
                     raise self._fault(name, error) from error
                 fault.add_note(f"sink {name} did not close either: {self._recorder.shown(str(error))}")
 
-    def _fault(self, name: str, error: Exception) -> RunIncomplete:
+    def _fault(self, name: str, error: Exception) -> RunIncomplete | StoreConflict:
+        """A sink at fault; or, where that was the reason, that another process carries the run on."""
+        state = self._recorder.state
+        if not self._is_held():
+            return StoreConflict(state.run, f"epoch {state.epoch}", "a later one")
         return RunIncomplete("SINK_FAILED", f"expected a sink that takes rows, found {self._recorder.shown(str(error))}",
                              where=f"sink {name}", next_step="mend the sink, then resume the run")
 

@@ -82,8 +82,8 @@ class Fated:
         return Choice(ROW, {"away": "away", "failed": NOWHERE, "discarded": "drop"}.get(fate, "go"))
 
     def batch(self, node: Batch, rows: Sequence[Row], failures: int) -> Summed:
-        """See `predicted_plan.Answers`: a member says what becomes of the batch, each what becomes of itself; the same of the
-        same members in any order."""
+        """See `predicted_plan.Answers`: a member says what becomes of the batch, each what becomes of itself; the same of
+        the same members in any order."""
         fate = rows[0]["batch"]
         kinds = {"error": ERROR, "raises": RAISES, "nonsense": NONSENSE}
         if fate in kinds or (fate == "later" and not failures):
