@@ -51,6 +51,8 @@ def shape(started: Graph, now: Graph) -> list[Change]:
 
 def settings(was: str, now: str) -> list[Change]:
     """In what two pipeline files differ, by key: comments and layout aside, and the order of keys outside of options."""
+    if was == now:
+        return []
     before, after = (dict(_flat(pipeline_yaml.load(text, "").data)) for text in (was, now))
     for field in [field for field in before if field.endswith(ORDER) and field in after]:
         if sorted(map(str, before[field])) != sorted(map(str, after[field])):  # type: ignore[call-overload]

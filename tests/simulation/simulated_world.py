@@ -44,6 +44,8 @@ from tests.simulation.simulated_plugins import LEDGER, RUN, Plugins
 from tests.simulation.simulated_sinks import Artifact, SimulatedSink
 
 DOWN_MS = 600_000
+SETTINGS = "name: simulated"
+"""What the record keeps as the file's text, and a resume reads again to compare: short, for there are very many resumes."""
 LOOKS_MAX = 20_000
 
 
@@ -291,7 +293,7 @@ class Process:
         plugins = Plugins(case, world.time, world.follower, self._at_call, self.dies, world.complain)
         pipeline = replace(plugins.bound(pipeline), source=ListSource(()), sinks=sinks)
         ports = replace(world.time.ports(), random_bytes=self._random_bytes, monotonic_ns=self._monotonic_ns)
-        opening = binding.opening(made, pipeline, ports, RUN)
+        opening = replace(binding.opening(made, pipeline, ports, RUN), settings_text=SETTINGS)
         world.store.before, world.store.after = self._before_append, self._after_append
         go_on = running.start if world.store.head(RUN) is None else running.resume
         feed = WatchedFeed(_items(case.items, world), world.time, self._idled)
