@@ -171,7 +171,7 @@ def test_batches_are_numbered_and_say_what_flushed_them() -> None:
     ("name", "expected"),
     [
         ("batch_timed_out", [("flushed", "timeout"), ("flushed", "condition"), ("failed", "end_of_source")]),
-        ("batch_abandoned", [("flushed", "abandoned")]),
+        ("batch_abandoned", [("failed", "abandoned")]),
         ("batch_open", [("open", None)]),
     ],
 )

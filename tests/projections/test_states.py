@@ -182,7 +182,7 @@ def test_a_sinks_state_lasts_from_the_intent_to_the_confirmation() -> None:
         assert found.told("sink_writes", "write_id, sink, tokens, status, uri, size_bytes, idempotency_key, seq",
                           order="write_id") == [
             ("hand-made/out/1", "out", '["0"]', "failed", None, None, "hand-made:1", failed),
-            ("hand-made/out/2", "out", '["0"]', "confirmed", "mem:out", 1, "hand-made:2", confirmed)]
+            ("hand-made/out/2", "out", '["0"]', "confirmed", "mem:out", 1, "hand-made:1", confirmed)]
 
 
 def test_a_write_that_is_only_intended_is_open_on_both_sides() -> None:
