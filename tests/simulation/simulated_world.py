@@ -150,6 +150,8 @@ class World:
         if self.lives:
             self.time.advance_ms(DOWN_MS)
             self.down_ns += DOWN_MS * 1_000_000
+            known_ms = self.state.active_ms  # run time that a dead process had beyond that is lived again
+            self.idle_ms = [(asleep, min(awake, known_ms)) for asleep, awake in self.idle_ms if asleep < known_ms]
         process = Process(self, fault)
         self.lives.append(process)
         process.run()
