@@ -22,6 +22,7 @@ from engine.pipeline_file import ledger_url
 from engine.ports import Ports, system
 from engine.problems import PipelineRefused
 from engine.run import Receipt, start
+from engine.settings import PipelineSettings
 from ledger import ids
 from ledger import replay as replaying
 from ledger import verify as verifying
@@ -76,21 +77,33 @@ def run_prepared(
     prepared: binding.Prepared, *, run_id: str | None, ledger: str | None, wait: bool, hooks: Hooks, ports: Ports
 ) -> Receipt:
     """The same for a pipeline file that has been prepared."""
-    url = ledger if ledger is not None else ports.environment.get(VARIABLE) or ledger_url(prepared.file.settings)
-    url = DEFAULT_URL if url is None else url
+    url = url_for(ledger, prepared.file.settings, ports)
     apart(prepared, path_of(url))
     pipeline = binding.bound(prepared)
     opening = binding.opening(prepared, pipeline, ports, run_id)
     with Ledger.create(url, wait=wait) as opened:
-        hooks.stopping()  # from here on a signal is the run's to answer
-        try:
-            receipt = start(opened.store, opening, pipeline, ports, hooks)
-        except CounterfoilError:
-            with suppress(CounterfoilError):
-                opened.catch_up().close()
-            raise
-        opened.catch_up().close()
-        return receipt
+        return driven(opened, hooks, lambda: start(opened.store, opening, pipeline, ports, hooks))
+
+
+def url_for(ledger: str | None, settings: PipelineSettings | None, ports: Ports) -> str:
+    """The ledger that was named, else the environment's, else the pipeline file's, else the default."""
+    if ledger is not None:
+        return ledger
+    of_file = None if settings is None else ledger_url(settings)
+    return ports.environment.get(VARIABLE) or of_file or DEFAULT_URL
+
+
+def driven(opened: Ledger, hooks: Hooks, drive: Callable[[], Receipt]) -> Receipt:
+    """Drive a run in an open ledger; the read tables are caught up, whatever it comes to."""
+    hooks.stopping()  # from here on a signal is the run's to answer
+    try:
+        receipt = drive()
+    except CounterfoilError:
+        with suppress(CounterfoilError):
+            opened.catch_up().close()
+        raise
+    opened.catch_up().close()
+    return receipt
 
 
 def apart(prepared: binding.Prepared, ledger: Path) -> None:

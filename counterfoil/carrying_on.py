@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from contextlib import suppress
 
-from counterfoil.api import apart, find_run
+from counterfoil.api import apart, driven, find_run, url_for
 from counterfoil.ledgers import DEFAULT_URL, Ledger, path_of
 from engine import binding
 from engine import run as running
@@ -18,14 +17,15 @@ from engine.loop import Hooks
 from engine.ports import Ports, system
 from engine.run import Receipt
 from ledger import reader
-from ledger.errors import CounterfoilError, LedgerUnavailable
+from ledger.errors import LedgerUnavailable, UsageError
 from ledger.events import RunClaimed, RunStarted
+from ledger.ids import is_text
 
 
 def resume(
     run: str,
     *,
-    ledger: str = DEFAULT_URL,
+    ledger: str | None = None,
     file: str | None = None,
     accept_changes: bool = False,
     wait: bool = False,
@@ -35,17 +35,19 @@ def resume(
 ) -> Receipt:
     """Carry on a run that was interrupted or killed, to its end; a run that is closed is left as it is.
 
-    The pipeline file is the recorded one, or `file`. Raises as `run` does, and `engine.changes.RunChanged` when settings,
-    plugins or source are not what they were and `accept_changes` is not given.
+    The pipeline file is the recorded one, or `file`, which may also say where the ledger is. Raises as `run` does, and
+    `engine.changes.RunChanged` when settings, plugins or source are not what they were and `accept_changes` is not given.
     """
     ports = ports or system()
+    prepared = None if file is None else binding.prepare(file, ports)
+    ledger = url_for(ledger, None if prepared is None else prepared.file.settings, ports)
     with Ledger(ledger) as opened:
         name = find_run(opened, run)
         closed = running.sealed(opened.store, name)
         if closed is not None:
             return closed
-        file = file if file is not None else began(opened, name).settings_path
-    return resume_prepared(binding.prepare(file, ports), name, ledger=ledger, accept_changes=accept_changes, wait=wait,
+        prepared = prepared or binding.prepare(began(opened, name).settings_path, ports)
+    return resume_prepared(prepared, name, ledger=ledger, accept_changes=accept_changes, wait=wait,
                            hooks=Hooks(stopping, progress), ports=ports)
 
 
@@ -56,19 +58,17 @@ def resume_prepared(prepared: binding.Prepared, run: str, *, ledger: str, accept
     pipeline = binding.bound(prepared)
     opening = binding.opening(prepared, pipeline, ports, run, resumed=True)
     with to_write(ledger, run, wait=wait) as opened:
-        hooks.stopping()  # from here on a signal is the run's to answer
-        try:
-            receipt = running.resume(opened.store, opening, pipeline, ports, hooks, accept_changes=accept_changes)
-        except CounterfoilError:
-            with suppress(CounterfoilError):
-                opened.catch_up().close()
-            raise
-        opened.catch_up().close()
-        return receipt
+        return driven(opened, hooks, lambda: running.resume(opened.store, opening, pipeline, ports, hooks,
+                                                            accept_changes=accept_changes))
 
 
 def abandon(run: str, reason: str, *, ledger: str = DEFAULT_URL, wait: bool = False, ports: Ports | None = None) -> Receipt:
-    """Close a run for good: what is open is decided as at the end of its source, the rest ends `failed: abandoned`."""
+    """Close a run for good: what is open is decided as at the end of its source, the rest ends `failed: abandoned`.
+
+    Raises `UsageError` for a reason that says nothing, or that is no text.
+    """
+    if not reason or not reason.strip() or not is_text(reason):
+        raise UsageError("USAGE", "expected a reason in words, found none", where="reason", next_step="say why")
     with Ledger(ledger) as opened:
         name = find_run(opened, run)
     with to_write(ledger, name, wait=wait) as opened:

@@ -30,7 +30,7 @@ from engine.wiring import sections
 from ledger.errors import RunIncomplete, UsageError
 from ledger.expressions import compile_expression
 from ledger.graph import SOURCE, Node
-from ledger.ids import is_run_id
+from ledger.ids import is_run_id, is_text
 
 
 @dataclass(frozen=True)
@@ -100,9 +100,10 @@ def opening(prepared: Prepared, pipeline: BoundPipeline, ports: Ports, run: str 
         raise UsageError("RUN_ID_INVALID", f"expected 1 to 128 letters, digits, '.', '_' or '-', found {run!r:.140}",
                          where="--run-id", next_step="choose another")
     settings_path = str(Path(ports.directory) / file.path)
-    if any("\ud800" <= letter <= "\udfff" for letter in settings_path):
-        raise UsageError("PATH_NOT_TEXT", f"expected a path in UTF-8, so that the record can name it, found "
-                         f"{settings_path!a:.200}", where="FILE", next_step="rename it")
+    for where, path in (("FILE", settings_path), ("working directory", ports.directory)):
+        if not is_text(path):
+            raise UsageError("PATH_NOT_TEXT", f"expected a path in UTF-8, that the record can name, found {path!a:.200}",
+                             where=where, next_step="rename it")
     try:
         identity: SourceIdentity | RunIncomplete = pipeline.source.identity()
     except Exception as error:

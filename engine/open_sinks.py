@@ -10,12 +10,9 @@ from types import TracebackType
 
 from engine.plugin_api import Claim, Piece, Sink
 from engine.recorder import Recorder
-from ledger.codec import TYPE_OF, decode
 from ledger.errors import RunIncomplete
-from ledger.events import SinkWriteConfirmed, SinkWriteIntended
+from ledger.reader import confirmed_writes
 from ledger.store import Store, StoreConflict
-
-_OF_WRITES = frozenset({TYPE_OF[SinkWriteIntended], TYPE_OF[SinkWriteConfirmed]})
 
 
 class OpenSinks:
@@ -83,26 +80,13 @@ class OpenSinks:
                              where=f"sink {name}", next_step="mend the sink, then resume the run")
 
 
-def _confirmed(store: Store, run: str, sink: str) -> Iterator[tuple[SinkWriteIntended, SinkWriteConfirmed]]:
-    """The confirmed writes to a sink with their intents, read from the log as they are asked for."""
-    intended: dict[int, SinkWriteIntended] = {}
-    for stored in store.read(run):
-        if stored.type not in _OF_WRITES:
-            continue
-        event = decode(stored.body, stored.type, stored.v, run=run, seq=stored.seq)
-        if isinstance(event, SinkWriteIntended) and event.sink == sink:
-            intended[event.write] = event
-        elif isinstance(event, SinkWriteConfirmed) and event.sink == sink:
-            yield intended.pop(event.write), event
-
-
 def _pieces(store: Store, run: str, sink: str) -> Iterator[Piece]:
-    """What each confirmed write put into the sink's artifact."""
-    for intent, write in _confirmed(store, run, sink):
-        if intent.offset is not None:
+    """What each confirmed write put into the sink's artifact, read from the log as it is asked for."""
+    for intent, write in confirmed_writes(store, run):
+        if intent.sink == sink and intent.offset is not None:
             yield Piece(intent.offset, write.size_bytes - intent.offset, write.content_hash)
 
 
 def _keys(store: Store, run: str, sink: str) -> Iterator[str]:
     """The keys of the confirmed writes."""
-    return (intent.key for intent, _ in _confirmed(store, run, sink))
+    return (intent.key for intent, _ in confirmed_writes(store, run) if intent.sink == sink)

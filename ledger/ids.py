@@ -30,6 +30,11 @@ RESERVED_NAMES = frozenset({"source", "discard", "continue", "fork"})
 _FAMILY = re.compile(r"(?:(\d+)|([A-Za-z][A-Za-z0-9_-]*@\d+):\d+)(?=[.:+/]|$)")
 
 
+def is_text(text: str) -> bool:
+    """Whether `text` can be stored: names and arguments that are not UTF-8 come from the system as lone surrogates."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
 def is_name(text: str) -> bool:
     """Whether `text` may name a node, a branch or a pipeline."""
     return NAME_PATTERN.fullmatch(text) is not None

@@ -25,6 +25,8 @@ from ledger.events import (
     Output,
     RejectedMember,
     RunStarted,
+    SinkWriteConfirmed,
+    SinkWriteIntended,
     TokenExpanded,
     TokensCoalesced,
 )
@@ -36,6 +38,8 @@ Listed = TypeVar("Listed")
 
 _LISTED = frozenset({RunStarted, TokenExpanded, BatchFlushed, TokensCoalesced, CoalesceFailed})
 """Events whose long lists may stand in a payload."""
+
+_OF_WRITES = frozenset({TYPE_OF[SinkWriteIntended], TYPE_OF[SinkWriteConfirmed]})
 
 
 def events(store: Store, run: str, after: int = 0, until: int | None = None) -> Iterator[tuple[Stored, Event]]:
@@ -54,6 +58,19 @@ def events(store: Store, run: str, after: int = 0, until: int | None = None) -> 
         if kind in _LISTED:
             event = resolved(store, event)
         yield stored, event
+
+
+def confirmed_writes(store: Store, run: str) -> Iterator[tuple[SinkWriteIntended, SinkWriteConfirmed]]:
+    """The confirmed writes of a run, each with its intent, in the order of their confirmations."""
+    intended: dict[int, SinkWriteIntended] = {}
+    for stored in store.read(run):
+        if stored.type not in _OF_WRITES:
+            continue
+        event = decode(stored.body, stored.type, stored.v, run=run, seq=stored.seq)
+        if isinstance(event, SinkWriteIntended):
+            intended[event.write] = event
+        elif isinstance(event, SinkWriteConfirmed) and event.write in intended:
+            yield intended.pop(event.write), event
 
 
 _SHORT: Mapping[str, object] = {"graph_list": None, "outputs_list": None, "facts_list": None, "collisions_list": {},

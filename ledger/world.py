@@ -12,7 +12,6 @@ from collections.abc import Callable
 from hashlib import sha256
 
 from ledger import reader
-from ledger.events import SinkWriteConfirmed, SinkWriteIntended
 from ledger.laws import Finding
 from ledger.store import Store
 
@@ -22,18 +21,14 @@ Read = Callable[[str, int, int], bytes]
 
 def artifacts(store: Store, run: str, read: Read) -> list[Finding]:
     """A finding for each confirmed write whose bytes are not in its file any more."""
-    intents: dict[int, SinkWriteIntended] = {}
     findings: list[Finding] = []
-    for _, event in reader.events(store, run):
-        if isinstance(event, SinkWriteIntended):
-            intents[event.write] = event
-        elif isinstance(event, SinkWriteConfirmed):
-            intent = intents.pop(event.write, None)
-            if intent is not None and intent.offset is not None:
-                found = _look(read, event.uri, intent.offset, event.size_bytes - intent.offset, event.content_hash)
-                if found is not None:
-                    findings.append(Finding(law="R4", run=run, seq=event.seq, token=None, found=found,
-                                            expected=f"the bytes of write {event.write} at {intent.offset} of {event.uri}"))
+    for intent, write in reader.confirmed_writes(store, run):
+        if intent.offset is None:
+            continue
+        found = _look(read, write.uri, intent.offset, write.size_bytes - intent.offset, write.content_hash)
+        if found is not None:
+            findings.append(Finding(law="R4", run=run, seq=write.seq, token=None, found=found,
+                                    expected=f"the bytes of write {write.write} at {intent.offset} of {write.uri}"))
     return findings
 
 

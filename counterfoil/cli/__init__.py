@@ -16,6 +16,7 @@ import click
 
 from counterfoil.cli.output import ReaderGone, note
 from ledger.errors import CounterfoilError
+from ledger.ids import is_text
 
 COMMANDS = {
     "run": "run a pipeline file",
@@ -102,16 +103,12 @@ def _run(given: list[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         return _failed("STOPPED: interrupted before it had begun, or after it had ended", 130, debug=debug)
     except Exception as error:
-        if isinstance(error, UnicodeEncodeError) and not all(map(_is_text, given)):
+        if isinstance(error, UnicodeEncodeError) and not all(map(is_text, given)):
             return _failed("USAGE: expected arguments in UTF-8, found other bytes; counterfoil; write them in UTF-8", 2,
                            debug=debug)
         text = " ".join(f"{type(error).__name__}: {error}".split())
         return _failed(f"UNEXPECTED: {text}; this is a defect; repeat with --debug for the traceback", 1, debug=debug)
     return result if isinstance(result, int) else 0
-
-
-def _is_text(argument: str) -> bool:
-    return not any("\ud800" <= letter <= "\udfff" for letter in argument)
 
 
 def _failed(line: str, code: int, *, debug: bool) -> int:

@@ -10,7 +10,6 @@ from counterfoil.cli.options import debug_option, form_option, ledger_option, le
 from counterfoil.collector import quiet_collector
 from counterfoil.ledgers import Ledger
 from engine import run as engine_run
-from ledger.errors import UsageError
 
 
 @click.command("abandon")
@@ -25,8 +24,6 @@ def command(run: str, reason: str, wait: bool, url: str | None, form: str) -> in
 
     Reads no source, calls no plugin, writes to no sink.
     """
-    if not reason.strip():
-        raise UsageError("USAGE", "expected a reason, found none", where="--reason", next_step="say why")
     url = ledger_url(url)
     quiet_collector()
     with Ledger(url) as ledger:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -33,6 +34,12 @@ def debug_option(function: Command) -> Command:
 def ledger_url(url: str | None, of_file: str | None = None) -> str:
     """The ledger that `--ledger` names, else the environment, else the pipeline file; an empty `--ledger` names none."""
     return url if url is not None else os.environ.get(VARIABLE) or of_file or DEFAULT_URL
+
+
+def resuming(url: str, run: str) -> str:
+    """What to type to carry a run on."""
+    named = "" if url == ledger_url(None) else f" --ledger {shlex.quote(url)}"
+    return f"`counterfoil resume {run}{named}` carries it on"
 
 
 def open_ledger(url: str | None) -> Ledger:

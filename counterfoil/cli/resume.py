@@ -13,7 +13,7 @@ from counterfoil.cli import output, running
 from counterfoil.cli.options import debug_option, form_option, ledger_option, ledger_url
 from counterfoil.collector import quiet_collector
 from counterfoil.ledgers import Ledger, path_of
-from engine import binding
+from engine import binding, pipeline_file
 from engine import run as engine_run
 from engine.changes import RunChanged
 from engine.ports import system
@@ -32,7 +32,9 @@ from ledger.errors import UsageError
 def command(run: str, file: str | None, accept_changes: bool, wait: bool, fail_on: tuple[str, ...], url: str | None,
             form: str) -> int:
     """Carry RUN on from where its log ends, in the directory it began in; rows that are finished are not touched again."""
-    url = f"sqlite:///{path_of(ledger_url(url)).absolute()}"
+    ports = system()
+    of_file = None if file is None else pipeline_file.ledger_url(pipeline_file.load(file, ports.environment).settings)
+    url = f"sqlite:///{path_of(ledger_url(url, of_file)).absolute()}"
     with Ledger(url) as ledger:
         name = api.find_run(ledger, run)
         closed = engine_run.sealed(ledger.store, name)
@@ -43,7 +45,7 @@ def command(run: str, file: str | None, accept_changes: bool, wait: bool, fail_o
         return code if closed.status == "completed" else running.NOT_COMPLETED
     file = str(Path(file).absolute()) if file is not None else started.settings_path
     _go_to(started.directory, name)
-    ports = system()
+    ports = system()  # now in another directory
     prepared = binding.prepare(file, ports)
     running.tell_notices(prepared)
     quiet_collector()

@@ -13,6 +13,7 @@ from types import FrameType
 from typing import Any
 
 from counterfoil.cli import output
+from counterfoil.cli.options import resuming
 from counterfoil.ledgers import Ledger
 from engine.binding import Prepared
 from engine.loop import Hooks
@@ -51,8 +52,8 @@ def told(url: str, receipt: Receipt, fail_on: tuple[str, ...], form: str) -> int
     """Print what a run came to; gives the exit code."""
     found = answer(url, receipt, form)
     if receipt.status == "interrupted":
-        output.note(f"STOPPED: run {receipt.run} is interrupted with work open; what is done is kept; `counterfoil resume "
-                    f"{receipt.run}` carries it on")
+        output.note(f"STOPPED: run {receipt.run} is interrupted with work open; what is done is kept; "
+                    f"{resuming(url, receipt.run)}")
         return STOPPED
     unwanted = next((outcome for outcome in fail_on if found.get(outcome, 0)), None)
     if unwanted is None:

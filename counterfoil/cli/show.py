@@ -6,7 +6,7 @@ import click
 
 from counterfoil import api
 from counterfoil.cli import output
-from counterfoil.cli.options import debug_option, form_option, ledger_option, open_ledger
+from counterfoil.cli.options import debug_option, form_option, ledger_option, ledger_url, open_ledger, resuming
 from counterfoil.ledgers import Ledger
 from ledger import reader
 from ledger.errors import CounterfoilError
@@ -34,7 +34,7 @@ def command(run: str, url: str | None, form: str) -> int:
     output.say(f"receipt {found['events']}:{found['root'] or '-'}")
     if found["status"] in ("interrupted", "running"):
         why = found["stopped"] or {"code": "its process is at work, or died without a word", "detail": ""}
-        output.say(f"stopped: {why['code']} {why['detail']}".rstrip() + f"; `counterfoil resume {run}` carries it on")
+        output.say(f"stopped: {why['code']} {why['detail']}".rstrip() + f"; {resuming(ledger_url(url), run)}")
     for title in ("outcomes", "coalesces", "batches", "sinks", "violations"):
         if found[title]:
             output.say("")

@@ -50,7 +50,7 @@ class ArtifactFile:
         Before the run has begun to write, mode `write` empties the file and mode `append` keeps it. Later it is cut back to
         the claim's offset, once the bytes before it have been found to be those that were confirmed.
         """
-        made = _make_directories(Path(self._path).parent)
+        made = _make_directories(Path(os.path.realpath(self._path)).parent)  # of a link: where the file itself is
         descriptor = os.open(self._path, os.O_RDWR | (0 if claim.begun and claim.offset else os.O_CREAT), 0o666)
         try:
             self._lock(descriptor)

@@ -208,7 +208,7 @@ def test_odd_names_are_names(name: str) -> None:
     assert {path.name for path in Path().iterdir()} == {name}
 
 
-def test_names_that_are_no_text_are_refused_in_one_line(folder: Path) -> None:
+def test_names_that_are_no_text_are_refused_in_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bytes that are no UTF-8, in whatever can be named: a code, exit 2, nothing made; a graph can still be drawn."""
     odd = os.fsdecode(b"caf\xe9")
     write({f"{odd}.yaml": PIPELINE, "pipeline.yaml": PIPELINE, "in.csv": ROWS})
@@ -222,6 +222,13 @@ def test_names_that_are_no_text_are_refused_in_one_line(folder: Path) -> None:
         assert told.error.isprintable()
         assert sorted(folder.iterdir()) == before
     done("graph", f"{odd}.yaml")
+    inside = folder / odd
+    inside.mkdir()
+    monkeypatch.chdir(inside)
+    write({"pipeline.yaml": PIPELINE, "in.csv": ROWS})
+    told = tell("run", str(folder / "pipeline.yaml"))
+    assert (told.code, told.error.split(":")[0], (inside / "ledger.db").exists()) == (2, "PATH_NOT_TEXT", False)
+    monkeypatch.chdir(folder)
     done("run", "pipeline.yaml", "--run-id", "x")
     for named in (("show", odd), ("explain", "x", odd), ("query", f"SELECT '{odd}'"), ("tokens", "x", "--node", odd)):
         told = tell(*named)

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+import counterfoil
+from ledger.errors import CounterfoilError, UsageError
 from tests.doors.processes import SECONDS_MAX, logged, pipe, running, until
 from tests.doors.told import URL, ask, done, lines, tell, write
 
@@ -210,6 +212,30 @@ def test_paths_are_those_of_the_directory_in_which_the_run_began(tmp_path: Path,
     assert list(elsewhere.iterdir()) == []
     monkeypatch.chdir(here)
     assert len(lines("good.jsonl")) == ROWS
+
+
+def test_the_pipeline_file_that_is_named_says_where_the_ledger_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for `run`: --ledger, else the environment, else the file's ledger.url, else the default; from Python too."""
+    write({"pipeline.yaml": PIPELINE.replace("own_step:step", "passthrough").replace(", options: {by: 2}", "")
+           + f"ledger: {{url: {URL}}}\n"})
+    done("run", "pipeline.yaml", "--run-id", "cut", ledger=None)
+    told = tell("resume", "cut", ledger=None)
+    assert (told.code, told.error.partition(":")[0]) == (6, "LEDGER_MISSING")
+    done("resume", "cut", "--file", "pipeline.yaml", ledger=None)
+    assert counterfoil.resume("cut", file="pipeline.yaml").status == "completed"
+    monkeypatch.setenv("COUNTERFOIL_LEDGER", "sqlite:///another.db")
+    with pytest.raises(CounterfoilError, match="LEDGER_MISSING"):
+        counterfoil.resume("cut", file="pipeline.yaml")
+    assert counterfoil.resume("cut", ledger=URL).status == "completed"
+
+
+@pytest.mark.parametrize("reason", ["", " \n", "\udc80"])
+def test_a_reason_that_says_nothing_closes_no_run(reason: str) -> None:
+    """From Python too; the run stays as it was."""
+    killed()
+    with pytest.raises(UsageError, match="expected a reason in words"):
+        counterfoil.abandon("cut", reason, ledger=URL)
+    assert ask("show", "cut")["status"] == "running"
 
 
 def test_a_run_whose_directory_is_gone_says_so(tmp_path: Path) -> None:

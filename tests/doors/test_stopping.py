@@ -68,12 +68,13 @@ def test_one_signal_finishes_what_is_in_hand_and_leaves_groups_open(number: sign
     assert process.returncode == 130, err
     assert "stopping: finishing what is in hand" in err
     assert err.splitlines()[-1].startswith("STOPPED: ")
+    assert err.splitlines()[-1].endswith(f"`counterfoil resume cut --ledger {URL}` carries it on")
     assert "Traceback" not in err
     assert "run cut interrupted: 3 rows" in out
     lawful("interrupted")
     shown = ask("show", "cut")
     assert (shown["status"], shown["stopped"]) == ("interrupted", {"code": "stopped", "detail": number.name})
-    assert f"stopped: stopped {number.name}; `counterfoil resume cut` carries it on" in done("show", "cut").out
+    assert f"stopped: stopped {number.name}; `counterfoil resume cut --ledger {URL}` carries" in done("show", "cut").out
     assert lines("good.jsonl") == [{"id": "0"}]
     last = ask("query", "SELECT type, body FROM log.events ORDER BY stream DESC, seq DESC LIMIT 1")["rows"][0]
     assert last["type"] == "RunInterrupted"
@@ -133,7 +134,7 @@ def test_a_second_signal_ends_the_process_at_once_and_the_log_stands() -> None:
     assert (process.returncode, out, err) == (130, "", "")
     lawful("running")
     assert (ask("show", "cut")["status"], ask("show", "cut")["stopped"]) == ("running", None)
-    assert "died without a word; `counterfoil resume cut`" in done("show", "cut").out
+    assert "died without a word; `counterfoil resume cut -" in done("show", "cut").out
     write({"pipeline.yaml": PIPELINE.replace("path: in.csv", "path: other.csv"), "other.csv": "id\n0\n"})
     done("run", "pipeline.yaml", "--run-id", "next")
 

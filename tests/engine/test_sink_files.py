@@ -188,6 +188,21 @@ def test_a_write_returns_after_file_and_directory_are_on_disk(path: Path, monkey
     sink.close(True)
 
 
+def test_behind_a_link_the_real_directory_is_on_disk(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The new entry is there, not beside the link."""
+    target = tmp_path / "elsewhere" / "rows"
+    target.parent.mkdir()
+    path.parent.mkdir(parents=True)
+    path.symlink_to(target)
+    synced: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.readlink(f"/proc/self/fd/{descriptor}")))
+    sink = JsonSink(path=str(path), format="jsonl")
+    sink.open(Claim())
+    sink.close(True)
+    assert str(target.parent) in synced
+    assert target.exists()
+
+
 def test_bytes_that_the_system_takes_in_pieces_are_all_written(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A short write is no error."""
     write = os.pwrite
