@@ -9,6 +9,7 @@ checks size and epoch first; the tables and triggers are alembic's, this file on
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ from ledger.store import Part, Payload, StoreConflict, Stored, StreamHead
 
 PAGE_BYTES = 8192
 FETCH_ROWS = 2000
+_BLOCK_BYTES = 1024 * 1024
 APPLICATION_ID = 0x43464C31
 """`CFL1` in the file's header: tells our ledgers from other programs' databases."""
 
@@ -237,6 +239,8 @@ def _connect(path: Path, *, write: bool) -> tuple[Engine, Connection]:
         if write:
             _insist(connection, path)
         _recognise(connection, path)
+        if write:
+            _make_durable(connection, path)
     except DBAPIError as error:
         engine.dispose()
         raise _unavailable(error, path) from error
@@ -265,6 +269,27 @@ def _insist(connection: Connection, path: Path) -> None:
     if mode != "wal" or synchronous != 2:
         raise LedgerUnavailable("LEDGER_UNSAFE", f"expected journal WAL and synchronous FULL, found {mode}, {synchronous}",
                                 where=str(path), next_step="put the ledger on a local disk that SQLite can use")
+
+
+def _make_durable(connection: Connection, path: Path) -> None:
+    """Write what is in the write-ahead log once more, and sync it, before anything is added to it.
+
+    A process whose sync failed may have died with its commit in the kernel's cache only, marked as written: this connection
+    reads that commit like any other, and no later sync would bring it to the disk. The same bytes written again do.
+    """
+    connection.exec_driver_sql("BEGIN IMMEDIATE")  # nobody changes the log meanwhile
+    try:
+        with Path(f"{path}-wal").open("r+b", buffering=0) as log:
+            while block := log.read(_BLOCK_BYTES):
+                os.pwrite(log.fileno(), block, log.tell() - len(block))
+            os.fsync(log.fileno())
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise LedgerUnavailable("LEDGER_IO", f"expected a disk that keeps what is written, found {error.strerror}",
+                                where=str(path), next_step="mend the disk, then resume the run") from error
+    finally:
+        connection.exec_driver_sql("ROLLBACK")
 
 
 def _recognise(connection: Connection, path: Path) -> None:

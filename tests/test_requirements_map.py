@@ -6,7 +6,7 @@ import pytest
 
 from tests import requirements_map
 from tests.house.tree import parse
-from tests.requirements.asked import ASKED, ISSUES, OPEN, PARTLY, REQUIREMENTS
+from tests.requirements.asked import ASKED, ISSUES, OPEN, PARTLY, REQUIREMENTS, WINDOWS
 from tests.requirements_map import Shown, ids_of, render, shown, stale, unknown, unshown
 
 FOUND = list(shown(requirements_map.files_of_tests()))
@@ -40,13 +40,14 @@ def test_the_document_is_what_the_tests_say() -> None:
 
 
 def test_the_ids_are_all_there() -> None:
-    """A1-A4, B1-B3, C1-C5, D1-D9, E1-E11, F1-F8, G1-G13, and the laws."""
+    """A1-A4, B1-B3, C1-C5, D1-D9, E1-E11, F1-F8, G1-G13, the laws, and W1-W15."""
     lengths = {"A": 4, "B": 3, "C": 5, "D": 9, "E": 11, "F": 8, "G": 13}
     laws = {"L": 7, "T": 10, "C": 7, "R": 5, "P": 5}
     asked = {f"{letter}{number}" for letter, last in lengths.items() for number in range(1, last + 1)}
     assert asked == set(REQUIREMENTS)
     named = {f"law {letter}{number}" for letter, last in laws.items() for number in range(1, last + 1)}
-    assert asked | named == set(ASKED)
+    assert {f"W{number}" for number in range(1, 16)} == set(WINDOWS)
+    assert asked | named | set(WINDOWS) == set(ASKED)
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,8 @@ class ArtifactFile:
         Before the run has begun to write, mode `write` empties the file and mode `append` keeps it. Later it is cut back to
         the claim's offset, once the bytes before it have been found to be those that were confirmed.
         """
-        made = _make_directories(Path(os.path.realpath(self._path)).parent)  # of a link: where the file itself is
+        directory = Path(os.path.realpath(self._path)).parent  # of a link: where the file itself is
+        needed = _make_directories(directory)
         descriptor = os.open(self._path, os.O_RDWR | (0 if claim.begun and claim.offset else os.O_CREAT), 0o666)
         try:
             self._lock(descriptor)
@@ -58,8 +59,7 @@ class ArtifactFile:
                 text = "expected to be the run's writer, found that another process carries it on"
                 raise OSError(errno.EPERM, text, self._path)
             self._cut(descriptor, claim)
-            for directory in made:
-                _sync_directory(directory)
+            _sync_directories(directory, needed, confirmed=bool(claim.offset))
         except BaseException:
             os.close(descriptor)
             raise
@@ -220,7 +220,7 @@ def lacks_line_end(file: ArtifactFile, newline: bytes) -> bool:
 
 
 def _make_directories(directory: Path) -> list[Path]:
-    """Make what is missing; gives the directories whose entries must be brought to disk, the file's own one first."""
+    """Make what is missing; gives the directories that got an entry, the file's own one first."""
     changed = [directory]
     missing = directory
     while not missing.exists():
@@ -228,6 +228,23 @@ def _make_directories(directory: Path) -> list[Path]:
         changed.append(missing)
     os.makedirs(directory, exist_ok=True)
     return changed
+
+
+def _sync_directories(directory: Path, needed: list[Path], *, confirmed: bool) -> None:
+    """Bring the entries that lead to a file to disk: also those that a process made which died before it had synced them.
+
+    Nobody makes what is above the working directory for a path inside it. Where bytes were `confirmed` only the file may be
+    new: somebody put it back. A directory that got no entry now and may not be read is somebody else's.
+    """
+    here = Path(os.getcwd())
+    for one in (directory, *directory.parents):
+        try:
+            _sync_directory(one)
+        except PermissionError:
+            if one in needed:
+                raise
+        if confirmed or one == here:
+            return
 
 
 def _sync_directory(directory: Path) -> None:

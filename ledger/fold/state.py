@@ -74,8 +74,8 @@ class Family:
         self.groups: list[str] | None = None
 
 
-class Token(Struct, gc=False):
-    """One token of an open family. `failures` and `deaths` count the attempts behind the current one.
+class Token(Struct):
+    """One token of an open family, and known to it. `failures` and `deaths` count the attempts behind the current one.
 
     The next attempt comes no earlier than `due_ms` of run time; `key` is what an effect's attempts here have in common;
     `began` is the epoch in which the attempt that is STARTED began. `placed` orders what stands before nodes: by the event

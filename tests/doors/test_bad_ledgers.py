@@ -220,7 +220,7 @@ def _until_someone_waits(path: str) -> None:
 
 
 def test_a_ledger_that_may_only_be_read_is_read(open_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file without write permission, in a folder without: exit 6 and one line for whoever writes; the file as it was."""
+    """W4: a file without write permission, in such a folder: exit 6 and one line for whoever writes; the file as it was."""
     monkeypatch.chdir(open_folder)
     write({"pipeline.yaml": PIPELINE, "in.csv": ROWS})
     done("run", "pipeline.yaml", "--run-id", "x")

@@ -68,7 +68,7 @@ def attempts() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("trigger", "members"), [(BY_COUNT, ["0", "1"]), (AT_THE_END, ["0", "1", "2", "3"])])
 def test_a_batch_that_ends_its_process_is_found_and_the_rest_completes(trigger: str, members: list[str]) -> None:
-    """E1, law T10: the run and three resumes die; the fourth completes, and every answer says why."""
+    """W8, E1, law T10: the run and three resumes die; the fourth completes, and every answer says why."""
     files("ends", trigger)
     dies(9, "run", "pipeline.yaml", "--run-id", "cut")
     for death in range(3):
@@ -90,7 +90,7 @@ def test_a_batch_that_ends_its_process_is_found_and_the_rest_completes(trigger: 
 
 
 def test_a_batch_that_hangs_ends_its_process_at_its_limit_and_is_found() -> None:
-    """E1, law T10: `limits.step_seconds` holds for batches as well."""
+    """W8, E1, law T10: `limits.step_seconds` holds for batches as well."""
     files("hangs", BY_COUNT, "{step_seconds: 0.2}")
     assert "STEP_HUNG" in dies(4, "run", "pipeline.yaml", "--run-id", "hung")
     for _ in range(3):

@@ -83,7 +83,7 @@ EDITS = [
 
 @pytest.mark.parametrize("statement", [statement for _, statement in EDITS], ids=[name for name, _ in EDITS])
 def test_a_read_table_that_was_edited_is_found_and_mended(receipt: str, statement: str) -> None:
-    """`rebuild --verify` and `verify` both name the table; the log is fine; a rebuild mends it."""
+    """W13: `rebuild --verify` and `verify` both name the table; the log is fine; a rebuild mends it."""
     done("rebuild", "--verify")
     edited = read_tables()
     edit(edited, statement)
@@ -111,7 +111,7 @@ def test_read_tables_that_are_gone_are_made_again(receipt: str) -> None:
 
 
 def test_read_tables_of_another_making_are_made_again(receipt: str) -> None:
-    """A projector that has changed since, and tables that are not there."""
+    """W13: a projector that has changed since, and tables that are not there."""
     before = ask("show", "story")
     for statement in ("UPDATE p_places SET fingerprint = 'another'", "DROP VIEW tokens"):
         edit(read_tables(), statement)
@@ -142,7 +142,7 @@ def test_an_event_that_was_edited_is_found_by_its_place(receipt: str) -> None:
 
 
 def test_an_unlawful_event_is_named_by_law_place_and_token(receipt: str) -> None:
-    """F3: the first offence, in `replay` and in `verify`; `--until` before it is lawful; the tables say where they end."""
+    """W12, F3: the first offence, in `replay` and in `verify`; `--until` before it is lawful; the tables say how far."""
     with closing(sqlite3.connect(LEDGER)) as connection:
         seq = connection.execute("SELECT min(seq) FROM events WHERE type = 'TokensCoalesced'").fetchone()[0]
     changed = "CAST(replace(body, 'all_arrived', 'quorum_met') AS BLOB)"
@@ -162,7 +162,7 @@ def test_an_unlawful_event_is_named_by_law_place_and_token(receipt: str) -> None
 
 
 def test_a_ledger_rolled_back_to_a_copy_fails_its_receipt(receipt: str) -> None:
-    """Yesterday's copy is whole and lawful; only a receipt kept elsewhere shows what is missing."""
+    """W13: yesterday's copy is whole and lawful; only a receipt kept elsewhere shows what is missing."""
     with closing(sqlite3.connect(LEDGER)) as connection, closing(sqlite3.connect("copy.db")) as copy:
         connection.backup(copy)
     later = ask("run", "pipeline.yaml", "--run-id", "later")
@@ -180,3 +180,25 @@ def test_a_ledger_rolled_back_to_a_copy_fails_its_receipt(receipt: str) -> None:
     assert "later" in everything.error
     assert [run["run_id"] for run in ask("runs")["rows"]] == ["story"]
     assert tell("verify").code == 0
+
+
+def test_tables_that_are_ahead_of_their_run_are_an_error_that_verify_names() -> None:
+    """W13: the log was put back to where the run had stopped, the tables tell of its end; who reads hears of the log."""
+    write({"pipeline.yaml": PIPELINE.replace("plugin: csv", "plugin: json").replace("path: in.csv", "path: in.json"),
+           "in.json": '[{"id": "1", "text": "fine", "to": "void"}, '})
+    assert tell("run", "pipeline.yaml", "--run-id", "story").code == 4
+    before = ask("show", "story")
+    with closing(sqlite3.connect(LEDGER)) as connection, closing(sqlite3.connect("copy.db")) as copy:
+        connection.backup(copy)
+    write({"in.json": '[{"id": "1", "text": "fine", "to": "void"}]'})
+    done("resume", "story", "--accept-changes")
+    assert ask("show", "story")["status"] == "completed"
+    for path in Path().glob(f"{LEDGER}-*"):
+        path.unlink()
+    shutil.copy("copy.db", LEDGER)
+    told = tell("verify", "story", "-o", "json")
+    assert (told.code, parts(told)) == (5, {"integrity": True, "lawfulness": True, "projections": False})
+    assert any("projection_places" in str(finding) for finding in told.answer["projections"]["findings"])
+    assert tell("rebuild", "--verify", "--run", "story").error.startswith("PROJECTION_DIFFERS: ")
+    assert ask("show", "story") == before
+    assert ask("verify", "story")["ok"] is True

@@ -46,7 +46,7 @@ FILES: Sequence[tuple[str, str, Mapping[str, Any], Beginning]] = (
 @pytest.mark.parametrize(("plugin", "name", "options", "beginning"), FILES)
 def test_our_file_sinks_conform(plugin: str, name: str, options: Mapping[str, Any], beginning: Beginning, folder: Path
                                 ) -> None:
-    """Truncatable, held by a lock, also against a writer that comes late; a new run replaces, or appends."""
+    """W5: truncatable, held by a lock, also against a writer that comes late; a new run replaces, or appends."""
     path = folder / name
     refused = WRONG if "schema" in options else ()
     report = check_sink(lambda: sink(plugin, path=str(path), **options), file_target(path), refused=refused)
@@ -65,7 +65,7 @@ DATABASES: Sequence[tuple[Mapping[str, Any], Sequence[str], Sequence[Mapping[str
 @pytest.mark.parametrize(("options", "made", "refused", "beginning"), DATABASES)
 def test_our_database_sink_conforms(options: Mapping[str, Any], made: Sequence[str], refused: Sequence[Mapping[str, object]],
                                     beginning: Beginning, folder: Path) -> None:
-    """Transactional, fenced by the epoch, also against a writer that comes late; rows that the target rejects are told."""
+    """W5: transactional, fenced by the epoch, also against a writer that comes late; rows it rejects are told."""
     path = folder / "out.db"
 
     def read() -> list[object]:
@@ -90,7 +90,7 @@ def test_our_database_sink_conforms(options: Mapping[str, Any], made: Sequence[s
 
 @pytest.mark.parametrize(("kind", "fence", "late", "beginning"), GOOD)
 def test_a_sink_of_each_class_conforms(kind: type[Tape | Table], fence: Fence, late: bool, beginning: Beginning) -> None:
-    """Whoever keeps the promises passes, and is told how it is fenced and how a new run begins."""
+    """W2, W5: whoever keeps the promises passes, and is told how it is fenced and how a new run begins."""
     shelf = Shelf()
     report = check_sink(lambda: kind(shelf), target_of(kind, shelf), refused=REFUSED)
     assert (report.delivery, report.fence, report.fence_late, report.beginning) == (kind.delivery, fence, late, beginning)

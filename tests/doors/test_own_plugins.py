@@ -197,7 +197,7 @@ def test_none_filters() -> None:
 
 @pytest.mark.parametrize("step", ["mutates", "mutates_deep"])
 def test_the_input_is_frozen(step: str) -> None:
-    """A plugin that changes its input fails that row; what was read stays as it was, on record and where it goes."""
+    """W8: a plugin that changes its input fails that row; what was read stays as it was, on record and where it goes."""
     row = {"n": 1, "deep": [{"x": [1, 2]}]}
     run(step, row)
     assert reason().startswith("plugin_raised: TypeError: rows are frozen")
@@ -230,7 +230,7 @@ def test_a_retryable_error_is_tried_again() -> None:
 ])
 @pytest.mark.parametrize("on_error", ["failed", "discard"])
 def test_retries_end(step: str, said: str, on_error: str) -> None:
-    """E1, E2: after the last attempt the row leaves as any other that failed; any `OSError` may pass."""
+    """W9, E1, E2: after the last attempt the row leaves as any other that failed; any `OSError` may pass."""
     run(step, {"n": 1}, on_error=on_error)
     assert reason() == f"retries_exhausted: {said}"
     assert attempts() == [(1, "failed"), (2, "failed"), (3, "failed")]
@@ -244,7 +244,7 @@ def test_retries_end(step: str, said: str, on_error: str) -> None:
     ("unspeakable", "Unspeakable: (its message raised ValueError)"), ("long", "ValueError: xxx"), ("text", "ValueError: a"),
 ])
 def test_anything_else_that_is_raised_fails_the_row_as_plugin_raised(what: str, said: str) -> None:
-    """E1: one attempt, the type and the text, bounded; the run goes on, and its exit code is 0."""
+    """W8, E1: one attempt, the type and the text, bounded; the run goes on, and its exit code is 0."""
     run("raises", {"n": 1}, {"n": 2}, what=what)
     assert reason().startswith(f"plugin_raised: {said}")
     assert len(reason()) < 5000
@@ -254,7 +254,7 @@ def test_anything_else_that_is_raised_fails_the_row_as_plugin_raised(what: str, 
 
 
 def test_endless_recursion_fails_the_row() -> None:
-    """E1: the stack of a plugin is not the run's."""
+    """W8, E1: the stack of a plugin is not the run's."""
     run("recurses", {"n": 1})
     assert reason().startswith("plugin_raised: RecursionError")
 
@@ -262,7 +262,7 @@ def test_endless_recursion_fails_the_row() -> None:
 @pytest.mark.parametrize("what", ["text", "number", "tuple", "true", "nan", "set", "bytes", "key", "huge", "surrogate",
                                   "object", "class", "generator"])
 def test_what_is_no_row_fails_the_row(what: str) -> None:
-    """E1: a returned error is an error like a raised one; what was found is named."""
+    """W8, E1: a returned error is an error like a raised one; what was found is named."""
     run("nonsense", {"n": 1}, what=what)
     assert reason().startswith("bad_output: ")
     assert "expected" in reason()
@@ -297,7 +297,7 @@ def test_a_function_that_is_not_plain_is_refused_when_it_is_named(step: str, sai
 
 
 def test_a_step_that_yields_expands() -> None:
-    """C1: its rows are taken one by one, no more of them than a row may become, so that an endless one ends too."""
+    """W15, C1: its rows are taken one by one, no more of them than a row may become, so that an endless one ends too."""
     write({"own_many.py": "from collections.abc import Iterator\n\ndef many(row) -> Iterator[dict]:\n    n = 0\n"
                           "    while n < row['times']:\n        yield {'n': n}\n        n += 1\n"})
     receipt = run("own_many:many", {"times": 3}, {"times": 0}, {"times": 2**60})

@@ -85,7 +85,7 @@ def test_a_source_of_ones_own_gives_rows_and_what_is_none_is_quarantined(what: s
     ("place", "'2'"), ("text", "'bad'"), ("raises", "RuntimeError: lost it"), ("exits", "SystemExit: 3"),
 ])
 def test_a_source_of_ones_own_that_fails_interrupts_the_run(what: str, said: str) -> None:
-    """Exit 4; the rows before are stored; where to go on is on record."""
+    """W8, W10: exit 4; the rows before are stored; where to go on is on record."""
     write({"pipeline.yaml": given(what)})
     told = tell("run", "pipeline.yaml", "--run-id", "own")
     assert (told.code, told.error.split(":")[0]) == (4, "SOURCE_FAILED")

@@ -71,7 +71,7 @@ def ended(*arguments: str) -> int:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_run_that_a_signal_stopped_goes_on_with_the_rows_that_were_not_read(number: signal.Signals) -> None:
-    """G7, G13, law P3: unread rows are read, finished ones are not redone, and no row has a second root."""
+    """W14, G7, G13, law P3: unread rows are read, finished ones are not redone, and no row has a second root."""
     Path("in.csv").unlink()
     with pipe("0\n1\n"), running("run", "pipeline.yaml", "--run-id", "cut", "--ledger", URL) as process:
         until(process, logged("SinkWriteConfirmed", 1))
@@ -92,7 +92,7 @@ def test_a_run_that_a_signal_stopped_goes_on_with_the_rows_that_were_not_read(nu
 
 
 def test_a_step_that_kills_the_process_is_found_and_the_rest_completes() -> None:
-    """law T10: after the first death each step says that it begins; after three of those its row leaves by `on_error`."""
+    """W8, law T10: after the first death each step says that it begins; after three more its row leaves by `on_error`."""
     killed()
     Path("deadly").touch()
     assert [ended("resume", "cut", "--ledger", URL) for _ in range(3)] == [9, 9, 9]
@@ -126,7 +126,7 @@ CHANGES = {
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_change_is_refused_field_by_field_and_accepted_on_record(name: str) -> None:
-    """G13: nothing is appended by the refusal; what was accepted stands in the claim."""
+    """W10, G13: nothing is appended by the refusal; what was accepted stands in the claim."""
     (file, text), field, was, now = CHANGES[name]
     killed()
     before = events()
@@ -257,7 +257,7 @@ def test_a_run_whose_directory_is_gone_says_so(tmp_path: Path) -> None:
 
 
 def test_a_run_that_is_going_on_is_held_and_another_one_waits_for_the_ledger() -> None:
-    """Two processes: who carries a run on that another writes is told which one, and appends nothing."""
+    """W5: two processes: who carries a run on that another writes is told which one, and appends nothing."""
     killed()
     Path("in.csv").rename("kept.csv")
     with pipe("0\n"), running("run", "pipeline.yaml", "--run-id", "busy", "--ledger", URL) as process:

@@ -59,7 +59,7 @@ def lawful(status: str) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_one_signal_finishes_what_is_in_hand_and_leaves_groups_open(number: signal.Signals) -> None:
-    """D4, D8: exit 130, the stop on record, rows that were done stored, groups open and listed with what they wait for."""
+    """W14, D4, D8: exit 130, the stop on record, rows that were done stored, groups open, listed with what they wait for."""
     with pipe("1\n2\n0\n"), running("run", "pipeline.yaml", "--run-id", "cut", "--ledger", URL) as process:
         until(process, logged("StepFailed", 2))
         until(process, logged("SinkWriteConfirmed", 1))
@@ -88,7 +88,7 @@ def test_one_signal_finishes_what_is_in_hand_and_leaves_groups_open(number: sign
 
 
 def test_a_signal_is_heard_while_nothing_comes() -> None:
-    """The source is silent, nothing is in hand: it stops all the same."""
+    """W14: the source is silent, nothing is in hand: it stops all the same."""
     with pipe(""), running("run", "pipeline.yaml", "--run-id", "cut", "--ledger", URL) as process:
         until(process, logged("RunClaimed", 1))
         process.send_signal(signal.SIGINT)
@@ -120,7 +120,7 @@ def blocked(process: int) -> Callable[[], bool]:
 
 
 def test_a_second_signal_ends_the_process_at_once_and_the_log_stands() -> None:
-    """A plugin hangs: the first signal waits for it, the second does not; the ledger is free, whole and lawful."""
+    """W14: a plugin hangs: the first signal waits for it, the second does not; the ledger is free, whole and lawful."""
     os.mkfifo("pipe")
     with pipe("1\nwait\n"), running("run", "pipeline.yaml", "--run-id", "cut", "--ledger", URL) as process:
         writer = os.open("pipe", os.O_WRONLY)
@@ -140,7 +140,7 @@ def test_a_second_signal_ends_the_process_at_once_and_the_log_stands() -> None:
 
 
 def test_a_reader_that_goes_away_is_no_error(folder: Path) -> None:
-    """`| head -1`: one line read, no traceback, nothing on stderr."""
+    """W14: `| head -1`: one line read, no traceback, nothing on stderr."""
     write({"pipeline.yaml": PIPELINE, "in.csv": "id\n" + "0\n" * 2000})
     done("run", "pipeline.yaml", "--run-id", "many")
     for command in (("tokens", "many"), ("tokens", "many", "-o", "jsonl"), ("query", "SELECT * FROM node_states")):
@@ -151,6 +151,19 @@ def test_a_reader_that_goes_away_is_no_error(folder: Path) -> None:
             assert process.stderr is not None
             assert process.stderr.read() == ""
             assert process.wait(SECONDS_MAX) == 0
+
+
+def test_a_run_whose_reader_has_gone_is_run_to_its_end() -> None:
+    """W14: nobody hears what became of it, on stdout or on stderr; it is sealed all the same, and its exit code is 0."""
+    write({"in.csv": "id\n" + "0\n" * 50})
+    for run, form in (("plain", "table"), ("data", "json")):
+        with running("run", "pipeline.yaml", "--run-id", run, "--ledger", URL, "-o", form) as process:
+            assert process.stdout is not None
+            process.stdout.close()
+            assert process.stderr is not None
+            process.stderr.close()
+            assert process.wait(SECONDS_MAX) == 0
+        assert (ask("show", run)["status"], ask("verify", run)["ok"]) == ("completed", True)
 
 
 def test_a_full_disk_behind_stdout_is_one_line() -> None:
@@ -178,7 +191,7 @@ def test_a_terminal_of_another_encoding_gets_what_it_can_show(encoding: str) -> 
 
 
 def test_a_source_that_fails_midway_keeps_what_it_gave() -> None:
-    """Exit 4, the reason and where; rows so far are stored and counted; the run is interrupted, and lawful."""
+    """W10: exit 4, the reason and where; rows so far are stored and counted; the run is interrupted, and lawful."""
     rows = ", ".join('{"id": "0"}' for _ in range(700))
     write({"in.json": f"[{rows}, {{\"id\": ", "pipeline.yaml": PIPELINE.replace("plugin: csv", "plugin: json").replace(
         "in.csv", "in.json")})

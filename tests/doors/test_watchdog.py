@@ -44,7 +44,7 @@ def yields(row) -> list[dict]:
 
 @pytest.mark.parametrize("step", ["waits", "searches", "yields"])
 def test_a_step_that_hangs_has_died_after_three_processes(step: str) -> None:
-    """law T10: it waits for ever, or keeps the interpreter to itself, or does so between two rows; the rest completes."""
+    """W8, law T10: it waits for ever, keeps the interpreter to itself, or does so between two rows; the rest completes."""
     write({"pipeline.yaml": PIPELINE % step, "own_hanging.py": STEPS, "in.csv": "id\n0\n1\n2\n"})
     for command in (("run", "pipeline.yaml", "--run-id", "hung"), *[("resume", "hung")] * 3):
         with running(*command, "--ledger", URL) as process:

@@ -62,7 +62,7 @@ def told(made: DatabaseSink, places: range, cut: tuple[int, str] | None = None) 
 def test_a_run_cut_anywhere_leaves_exactly_the_rows_of_the_uncut_one(
     path: Path, kind: str, place: int, when: str, begun: bool
 ) -> None:
-    """Writes that were not confirmed are made again under their keys by a newer epoch; refusals repeat too."""
+    """W2: writes that were not confirmed are made again under their keys by a newer epoch; refusals repeat too."""
     make, options = MAKERS[kind]
     uncut = path.with_name("uncut.db")
     for target in (path, uncut):
@@ -88,7 +88,7 @@ def test_a_run_cut_anywhere_leaves_exactly_the_rows_of_the_uncut_one(
 
 @pytest.mark.parametrize("statement", [1, 2, 3, 4])
 def test_a_write_that_dies_at_any_statement_leaves_neither_rows_nor_a_receipt(path: Path, statement: int) -> None:
-    """Rows and receipt are one transaction: a trigger breaks the n-th insertion."""
+    """W2: rows and receipt are one transaction: a trigger breaks the n-th insertion."""
     do(path, "CREATE TABLE t (id INTEGER)", "CREATE TABLE n (n INTEGER)", "INSERT INTO n VALUES (0)")
     made = sink(path)
     made.open(claim())
@@ -105,7 +105,7 @@ def test_a_write_that_dies_at_any_statement_leaves_neither_rows_nor_a_receipt(pa
 
 
 def test_an_older_writer_writes_nothing(path: Path) -> None:
-    """A zombie that wakes after another process took over is shut out of its writes, and of opening again."""
+    """W5: a zombie that wakes after another process took over is shut out of its writes, and of opening again."""
     zombie, heir = sink(path), sink(path)
     zombie.open(claim(1))
     write(zombie, [{"id": 1}], "1")

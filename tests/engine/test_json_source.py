@@ -184,7 +184,7 @@ def test_a_broken_array_ends_the_source_where_it_is_broken(
 
 
 def test_an_array_beyond_the_bound_is_refused(put: Put, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would have to be held whole; the error says what to use instead."""
+    """W15: it would have to be held whole; the error says what to use instead."""
     monkeypatch.setattr(json_file, "ARRAY_CHARS_MAX", 10)
     assert good(array(put, b'[{"a": 1}]')) == [{"a": 1}]
     with pytest.raises(OSError, match="or jsonl"):

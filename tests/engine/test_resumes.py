@@ -61,7 +61,7 @@ def test_after_a_stop_unread_rows_are_read_and_finished_ones_are_not_redone() ->
 
 
 def test_after_a_death_only_what_was_not_stored_is_redone() -> None:
-    """G7, G13, law P3: 450 rows, commits of 200; the process dies at the third of them."""
+    """W1, G7, G13, law P3: 450 rows, commits of 200; the process dies at the third of them."""
     making = numbered(450)
     store = MortalStore()
     made = trial(LINEAR, making, store=store)
@@ -102,7 +102,7 @@ class _OnceOnly:
 
 @pytest.mark.parametrize("k", range(4))
 def test_a_source_that_failed_is_read_on_after_its_last_row_once_it_is_mended(k: int) -> None:
-    """G7, G13, law R5: rows so far finish; the resume reads what follows them; one that fails again says so again."""
+    """W10, G7, G13, law R5: rows so far finish; the resume reads what follows them; one that fails again says so again."""
     rows: list[object] = [*numbered(k), OSError(5, "EIO"), *numbered(5)[k:]]
     made = trial(LINEAR, rows)
     ran = made.go()
@@ -168,7 +168,7 @@ def test_a_source_that_cannot_be_read_is_said_before_anything_is_appended() -> N
 
 
 def test_of_two_resumes_the_one_with_the_stale_head_is_fenced_and_stores_nothing() -> None:
-    """law L3: both fold the same log; the second to claim finds another epoch."""
+    """W5, law L3: both fold the same log; the second to claim finds another epoch."""
     made = died_at(SMALL["linear"], Cut(4, True))
     stale = _Stale(made)
     other = replace(made, store=stale)  # type: ignore[arg-type]
@@ -199,7 +199,7 @@ class _Stale:
 
 
 def test_a_process_that_wakes_after_it_was_overtaken_appends_nothing() -> None:
-    """law L3: its recorder goes on as it was; what it says is refused as FENCED, and so is its last word."""
+    """W5, law L3: its recorder goes on as it was; what it says is refused as FENCED, and so is its last word."""
     made = died_at(SMALL["linear"], Cut(4, True))
     left = read_back(made.store, made.run)
     zombie = Recorder(left.state, Writer(made.store, made.run, left.head, left.state.payloads), made.time.ports())
@@ -214,7 +214,7 @@ def test_a_process_that_wakes_after_it_was_overtaken_appends_nothing() -> None:
 
 
 def test_a_loop_that_is_overtaken_in_its_midst_stops_as_fenced() -> None:
-    """law L3, G13: another resumes while a step of this one hangs; only what the other says is on record."""
+    """W5, law L3, G13: another resumes while a step of this one hangs; only what the other says is on record."""
     store = MortalStore()
     made = trial(LINEAR, numbered(3), store=store)
     other = trial(LINEAR, numbered(3), store=store)

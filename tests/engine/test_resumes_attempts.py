@@ -93,7 +93,7 @@ def test_an_effect_whose_process_died_is_abandoned_and_made_again_under_its_key(
 @pytest.mark.parametrize("workers", [1, 4])
 @pytest.mark.parametrize(("on_error", "outcome"), [("errors", "routed"), ("discard", "quarantined")])
 def test_after_three_deaths_an_effect_has_failed_and_the_rest_complete(on_error: str, outcome: str, workers: int) -> None:
-    """E1, law T10: `process_died`, by the error route or discarded; the other rows are not touched by it."""
+    """W8, E1, law T10: `process_died`, by the error route or discarded; the other rows are not touched by it."""
     run = Mortal(asking(on_error, workers=workers), numbered(6))
     run.deadly[2] = 99
     ran = run.to_its_end()
@@ -160,7 +160,7 @@ PURE = Sketch("rows").step("one", "rows", "c", "errors").step("two", "c", "out",
 
 
 def test_a_pure_step_that_kills_the_process_is_found_and_the_other_rows_complete() -> None:
-    """E1, G13, law T10: nothing was on record the first time; then it is watched, and after three it is put aside."""
+    """W8, E1, G13, law T10: nothing was on record the first time; then it is watched, and after three it is put aside."""
     run = Mortal(PURE, numbered(30))
     run.deadly[17] = 99
     ran = run.to_its_end()
@@ -305,7 +305,7 @@ def test_a_resume_that_is_told_to_stop_at_once_commits_what_it_took_up() -> None
 
 @pytest.mark.parametrize("trigger", [{"count": 3}, {"condition": "batch_count >= 3"}, {}])
 def test_a_batch_that_kills_the_process_is_found(trigger: dict[str, object]) -> None:
-    """E1, G13, law T10: after three deaths that it announced its members leave by the route; other batches are computed."""
+    """W8, E1, G13, law T10: after three announced deaths its members leave by the route; other batches are computed."""
     sketch = Sketch("rows").batch("batch", "rows", "out", "errors", trigger=trigger).sink("out", "errors")
     run = Mortal(sketch.text(), numbered(7))
     run.deadly[4] = 99

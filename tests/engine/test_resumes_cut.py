@@ -44,7 +44,7 @@ def check(name: str, *places: Cut) -> Ran:
 
 @pytest.mark.parametrize("name", SMALL)
 def test_a_run_that_is_cut_at_any_append_gives_what_the_uncut_one_gives(name: str) -> None:
-    """D9, G7, G13, C4, law P3: the same tokens with the same ends, the same rows in the same order, the same decisions."""
+    """W1, D9, G7, G13, C4, law P3: the same tokens with the same ends, rows in the same order, the same decisions."""
     for cut in cuts(whole(name)[1]):
         check(name, cut)
 

@@ -99,7 +99,7 @@ class Disk:
 @pytest.mark.parametrize("rows", PIPELINES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_file_is_the_same_to_the_byte_for_a_cut_after_every_append(kind: str, rows: str, tmp_path: Path) -> None:
-    """law P3, law R4: header once, one array, nothing before the run touched in append mode; and for two cuts in a row."""
+    """W2, law P3, law R4: header once, one array, nothing before the run touched in append mode; for two cuts as well."""
     whole = Disk(tmp_path / "whole", KINDS[kind], PIPELINES[rows])
     made = whole.died_at()
     ran = carried_on(made)
@@ -119,7 +119,7 @@ def test_a_file_is_the_same_to_the_byte_for_a_cut_after_every_append(kind: str, 
 
 
 def test_what_stands_behind_the_last_confirmed_write_is_cut_off(tmp_path: Path) -> None:
-    """law R4: half of a write that nobody confirmed, as a kill in its midst leaves it; any other bytes as well."""
+    """W2, law R4: half of a write that nobody confirmed, as a kill in its midst leaves it; any other bytes as well."""
     whole = Disk(tmp_path / "whole", KINDS["csv"], PIPELINES["some"])
     carried_on(whole.died_at())
     for torn in (b"2,", b"\x00" * 5000, whole.paths["out"].read_bytes()):

@@ -55,7 +55,7 @@ def waiting(timeout_seconds: float) -> tuple[str, dict[str, Any]]:
 
 @pytest.mark.parametrize("stops_at", [0, 100, 250, 299])
 def test_a_held_branch_waits_for_run_time_and_not_while_nobody_runs(stops_at: int) -> None:
-    """D5, D9, C4: 300 ms of run time, over a day of none; the wait on record is the run's."""
+    """W7, D5, D9, C4: 300 ms of run time, over a day of none; the wait on record is the run's."""
     text, steps = waiting(0.3)
     made = trial(text, numbered(1), steps)
     stopped_at(made, stops_at)
@@ -276,7 +276,7 @@ def test_an_effect_that_waits_for_another_attempt_is_asked_when_it_is_due() -> N
 
 
 def test_a_source_that_raises_at_once_on_resume_lets_what_is_held_be() -> None:
-    """D6, D9: what was taken up goes as far as it can; groups stay open; the next resume finds them."""
+    """W10, D6, D9: what was taken up goes as far as it can; groups stay open; the next resume finds them."""
     text, steps = waiting(500.0)
     rows: list[object] = [{"n": 0}, *[Pause(1)] * 50]
     made = trial(text, rows, steps)

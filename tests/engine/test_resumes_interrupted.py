@@ -69,7 +69,7 @@ def interrupted(name: str, at: int) -> Trial | None:
 
 
 def test_an_interrupt_at_any_moment_leaves_a_run_that_can_be_carried_on_or_given_up() -> None:
-    """G13, law P3, law T1: nothing is lost, nothing is there twice; something is owed at the stop more than once."""
+    """W14, G13, law P3, law T1: nothing is lost, nothing is there twice; something is owed at the stop more than once."""
     owed = stopped = 0
     for name in NAMES:
         wanted = facts(SMALL[name](MortalStore()).go())

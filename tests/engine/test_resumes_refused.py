@@ -18,6 +18,8 @@ from ledger import events as e
 from ledger import registry
 from ledger.errors import CounterfoilError, LedgerBroken, RunIncomplete
 from ledger.graph import Graph
+from ledger.store import Stored
+from tests.kit import tamper
 from tests.kit.deaths import Cut, MortalStore, carried_on, cuts, died_at
 from tests.kit.pipelines import Sketch, Trial, trial
 from tests.kit.ports import EPOCH_US
@@ -145,7 +147,7 @@ def stopped_with(text: str = WAS) -> Trial:
 def test_a_changed_setting_is_refused_field_by_field_and_recorded_when_it_is_accepted(
     old: str, new: str, field: str, was: str, now: str
 ) -> None:
-    """G13: the error names it, was and is; nothing is appended; an accepted one stands in the claim."""
+    """W10, G13: the error names it, was and is; nothing is appended; an accepted one stands in the claim."""
     assert old in WAS
     made = stopped_with(WAS.replace(old, new))
     error = refused(made, made.resume, RunChanged, "PIPELINE_CHANGED")
@@ -177,7 +179,7 @@ def test_layout_and_comments_are_no_change() -> None:
     .sink("out", "errors"),
 ])  # fmt: skip
 def test_a_graph_of_another_shape_cannot_be_accepted(other: Sketch) -> None:
-    """law T9: open tokens stand in the graph on record; abandoning is what is left, whatever the file is now."""
+    """W10, law T9: open tokens stand in the graph on record; abandoning is what is left, whatever the file is now."""
     made = stopped_with(other.text())
     for accept in (False, True):
         error = refused(made, partial(made.resume, accept_changes=accept), RunChanged, "PIPELINE_RESHAPED")
@@ -197,7 +199,7 @@ def _with_code(made: Trial, version: str, code: str) -> Trial:
 
 
 def test_a_plugin_of_another_version_or_code_is_a_change() -> None:
-    """G13: both are named, with the node."""
+    """W10, G13: both are named, with the node."""
     made = _with_code(stopped_with(), "99", "abc")
     error = refused(made, made.resume, RunChanged, "PIPELINE_CHANGED")
     assert isinstance(error, RunChanged)
@@ -216,7 +218,7 @@ class _Other:
 
 
 def test_a_source_of_other_content_is_a_change_unless_it_was_read_to_its_end() -> None:
-    """G13: size and hash, each named; what is not read any more may change."""
+    """W10, G13: size and hash, each named; what is not read any more may change."""
     made = stopped_with()
     made.bound = replace(made.bound, source=_Other(made))
     error = refused(made, made.resume, RunChanged, "PIPELINE_CHANGED")
@@ -253,3 +255,37 @@ def test_another_working_directory_is_a_change() -> None:
     started = read_back(made.store, made.run).started
     assert changes.place(started, "sketch", started.directory) == []
     assert [change.field for change in changes.place(started, "sketch", "elsewhere")] == ["working directory"]
+
+
+# --- a log that cannot be read ---------------------------------------------------------------------------------------
+
+
+def _of_the_future(stored: Stored) -> Stored:
+    return stored._replace(v=99)
+
+
+def _unknown(stored: Stored) -> Stored:
+    return stored._replace(type="StepSkipped", body=stored.body.replace(b"StepCompleted", b"StepSkipped"))
+
+
+def _torn(stored: Stored) -> Stored:
+    return stored._replace(body=stored.body[:-20])
+
+
+def _unlawful(stored: Stored) -> Stored:
+    return stored._replace(body=stored.body.replace(b'"attempt":1', b'"attempt":2'))
+
+
+@pytest.mark.parametrize(("fault", "code"), [(_of_the_future, "EVENT_UNREADABLE"), (_unknown, "EVENT_UNREADABLE"),
+                                             (_torn, "EVENT_UNREADABLE"), (_unlawful, "LAW_BROKEN")])
+def test_an_event_that_cannot_be_read_or_may_not_be_stops_a_resume_at_its_place(
+    fault: Callable[[Stored], Stored], code: str
+) -> None:
+    """W12, law L5: also where the head fits the bytes: nothing is appended, by a resume or by giving the run up."""
+    made = cut_short()
+    place = next(one.seq for one in made.store.read(made.run) if one.type == "StepCompleted")
+    tamper.edit_events(made.store, made.run, lambda events: [fault(one) if one.seq == place else one for one in events])
+    tamper.rehash(made.store, made.run)
+    for way in (made.resume, made.abandon):
+        error = refused(made, way, LedgerBroken, code)
+        assert f"run {made.run} seq {place}" in error.where

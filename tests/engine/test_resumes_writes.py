@@ -43,7 +43,7 @@ def dies_while_writing(made: Trial, sink: str, nth: int = 1) -> None:
 
 @pytest.mark.parametrize("nth", [1, 2, 3])
 def test_an_open_write_is_made_again_as_it_was_intended(nth: int) -> None:
-    """law R3: no other intent is said; the same key, the same content, the same place; rows are there once."""
+    """W2, law R3: no other intent is said; the same key, the same content, the same place; rows are there once."""
     store = MortalStore()
     made = trial(LINEAR, numbered(500), store=store)
     dies_while_writing(made, "out", nth)
@@ -165,7 +165,7 @@ class _Blind(ListSink):
 
 @pytest.mark.parametrize(("delivery", "times"), [("idempotent", 1), ("transactional", 1), ("at_least_once", 2)])
 def test_a_write_that_was_taken_and_not_confirmed_is_made_again_under_the_same_key(delivery: Delivery, times: int) -> None:
-    """law R3: whether it is there twice is what the sink's delivery says; the key is one either way."""
+    """W2, law R3: whether it is there twice is what the sink's delivery says; the key is one either way."""
     store = MortalStore()
     made = trial(LINEAR, numbered(2), store=store)
     blind = _Blind("out", delivery)

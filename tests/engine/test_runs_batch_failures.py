@@ -152,7 +152,7 @@ def failing_run(plugin: Plugin, on_error: str = "errors") -> Ran:
 @pytest.mark.parametrize("on_error", ["errors", "discard"])
 @pytest.mark.parametrize("way", RAISED)
 def test_whatever_a_batch_plugin_raises_fails_its_members_and_no_other(way: str, on_error: str) -> None:
-    """E1, E2, law R1: one failure, a divert of each member with its code and its reason; the next batch is made."""
+    """W8, E1, E2, law R1: one failure, a divert of each member with its code and its reason; the next batch is made."""
     plugin, code, text = RAISED[way]
     ran = failing_run(plugin, on_error)
     assert ran.told() == leaving(on_error, code)
@@ -165,7 +165,7 @@ def test_whatever_a_batch_plugin_raises_fails_its_members_and_no_other(way: str,
 
 @pytest.mark.parametrize("what", NONSENSE)
 def test_whatever_a_batch_plugin_gives_that_is_no_result_fails_its_members(what: str) -> None:
-    """E1, G11, law C7: parents and rejected members are places of this batch, each once; anything else is told apart."""
+    """W8, E1, G11, law C7: parents and rejected members are places of this batch, each once; anything else is told apart."""
     ran = failing_run(NONSENSE[what])
     assert ran.told() == leaving("errors", "bad_output")
     assert "expected" in ran.payload(ran.one(e.BatchFailed).error)
@@ -229,7 +229,7 @@ def test_tokens_that_come_while_a_batch_is_tried_again_are_the_next_batch() -> N
 @pytest.mark.parametrize("error", [RetryableError("busy"), ConnectionError("refused"), TimeoutError("slow"),
                                    OSError(5, "EIO")])  # fmt: skip
 def test_when_its_attempts_are_exhausted_the_batch_has_failed_by_the_last_one(error: BaseException) -> None:
-    """E1, law T10: each attempt is on record with the delay before the next, and all for the same trigger."""
+    """W9, E1, law T10: each attempt is on record with the delay before the next, and all for the same trigger."""
     ran = tried(batched(trigger=COUNT, attempts=3), [*numbered(4), Pause(9000)], {"totals": Times([error] * 3)})
     failures = ran.of(e.BatchFailed)
     assert [(failure.attempt, failure.trigger, failure.code, failure.retry) for failure in failures] == [

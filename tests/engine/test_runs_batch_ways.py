@@ -266,7 +266,7 @@ def test_when_the_source_raises_a_batch_stays_open() -> None:
 
 
 def test_a_batch_that_holds_too_many_rows_stops_the_run_in_good_order() -> None:
-    """D8: one line with a code and what to do; everything until then is on record, and nothing is invented."""
+    """W15, D8: one line with a code and what to do; everything until then is on record, and nothing is invented."""
     ran = tried(batched(limits={"batch_rows": 3}, trigger={"timeout_seconds": 60}), numbered(9), {"totals": total})
     assert ran.fault is not None
     assert (ran.fault.code, ran.fault.where) == ("LIMIT_EXCEEDED", "limits.batch_rows")

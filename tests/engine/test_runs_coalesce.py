@@ -72,7 +72,7 @@ def test_best_effort_goes_on_at_its_timeout_with_what_came() -> None:
 
 
 def test_a_timer_that_ran_out_while_a_step_blocked_is_decided_before_what_the_step_gave() -> None:
-    """A2, D5, law C4: nothing is stamped past an open deadline, not even the answer of the step that blocked."""
+    """W11, A2, D5, law C4: nothing is stamped past an open deadline, not even the answer of the step that blocked."""
     time = SimulatedTime()
 
     def step_a(row: Row) -> Row:

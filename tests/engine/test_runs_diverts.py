@@ -83,7 +83,7 @@ def reordered(told: Sequence[str]) -> list[str]:
 @pytest.mark.parametrize("on_error", ["errors", "discard"])
 @pytest.mark.parametrize("way", RAISED)
 def test_whatever_a_step_raises_fails_its_row_alone(way: str, on_error: str) -> None:
-    """E1, E2, law R1: one failure, one divert with its code and its reason; with `discard` no edge, but an end."""
+    """W8, E1, E2, law R1: one failure, one divert with its code and its reason; with `discard` no edge, but an end."""
     step, code, text = RAISED[way]
     ran = tried(step_file(on_error), [{"n": 0}], {"step": step})
     assert ran.told() == leaving(on_error, code, f"StepFailed 0 step #1 {code}")
@@ -96,7 +96,7 @@ def test_whatever_a_step_raises_fails_its_row_alone(way: str, on_error: str) -> 
 @pytest.mark.parametrize("on_error", ["errors", "discard"])
 @pytest.mark.parametrize("what", RETURNED)
 def test_whatever_a_step_returns_that_is_no_row_fails_its_row_alone(what: str, on_error: str) -> None:
-    """E1, E2: nonsense is a failure with a text of its own; nothing of it reaches a payload or a sink."""
+    """W8, E1, E2: nonsense is a failure with a text of its own; nothing of it reaches a payload or a sink."""
     ran = tried(step_file(on_error), [{"n": 0}], {"step": lambda row: RETURNED[what]})
     assert ran.told() == leaving(on_error, "bad_output", "StepFailed 0 step #1 bad_output")
     assert "expected" in ran.payload(ran.one(e.StepFailed).error)
@@ -109,7 +109,7 @@ def test_whatever_a_step_returns_that_is_no_row_fails_its_row_alone(what: str, o
 def test_retries_that_are_exhausted_fail_the_row_by_the_last_attempt(
     error: Callable[[], BaseException], on_error: str
 ) -> None:
-    """E1, E2, law T10: each attempt is on record with the delay before the next; only the last one diverts."""
+    """W9, E1, E2, law T10: each attempt is on record with the delay before the next; only the last one diverts."""
     ran = tried(step_file(on_error, attempts=3), [{"n": 0}], {"step": failing(error)})
     code = "retries_exhausted"
     attempts = [f"StepFailed 0 step #{n} {'retryable retry' if n < 3 else code}" for n in (1, 2, 3)]
@@ -154,7 +154,7 @@ def test_a_final_error_after_a_retry_is_not_tried_again() -> None:
     ("1 / row['n'] > 0", "condition_raised"),
 ])  # fmt: skip
 def test_a_gate_that_cannot_choose_diverts_discards_or_fails(condition: str, code: str, on_error: str | None) -> None:
-    """E1, E2, G12, law R1: with a route as a step does; without one the row is `failed`, and no divert is said."""
+    """W9, E1, E2, G12, law R1: with a route as a step does; without one the row is `failed`, and no divert is said."""
     sketch = Sketch("rows").gate("gate", "rows", condition, {"go": "out"}, on_error=on_error).sink("out", "errors")
     ran = tried(sketch.text(), [{"n": 0, "label": "elsewhere"}])
     failed = f"StepFailed 0 gate #1 {code}"

@@ -197,7 +197,7 @@ def test_a_hung_effect_that_begins_to_speak_when_it_was_given_up_is_not_heard() 
 
 
 def test_what_a_plugin_says_after_its_attempt_ended_is_not_heard() -> None:
-    """law T10: a late answer changes no record, a late call is refused, in this attempt and for every later one."""
+    """W8, law T10: a late answer changes no record, a late call is refused, in this attempt and for every later one."""
     kept: list[tuple[Attempt, Call]] = []
     late: list[str] = []
 

@@ -180,7 +180,7 @@ ANSWERS: Mapping[str, Answer] = {
 
 @pytest.mark.parametrize("what", ANSWERS)
 def test_an_effect_may_answer_what_any_transform_may(what: str) -> None:
-    """E1, law T1: a row, the same, none (filtered), a final error, nonsense: the attempt's events and the token's end."""
+    """W8, E1, law T1: a row, the same, none (filtered), a final error, nonsense: its events and the token's end."""
     effect, told, outcome = ANSWERS[what]
     ran = trial(asking(), numbered(1), {"ask": effect}).go()
     assert [line for line in ran.told() if " 0 ask #" in line] == ["StepStarted 0 ask #1", *told]
@@ -264,7 +264,7 @@ def test_an_answer_that_took_longer_than_the_deadline_is_none(what: str, took_ms
 
 
 def test_a_hung_effect_ends_at_its_deadline_and_not_before() -> None:
-    """D5: also on an idle run; its duration is the deadline."""
+    """W8, D5: also on an idle run; its duration is the deadline."""
     time = SimulatedTime()
     made = within(trial(asking(), numbered(1), {"ask": echo}, time=time), 5)
     made.workers = ShuffledWorkers(1, time, lambda ticket: "hangs")
@@ -287,3 +287,34 @@ def test_with_threads_of_its_own_a_run_does_the_same() -> None:
     assert ran.receipt.outcomes == {"completed": 200}
     assert len(ran.of(e.StepStarted)) == 600
     assert (len(seen), set(seen.values())) == (200, {3})
+
+
+class Odd(BaseException):
+    """What nobody catches by its name."""
+
+
+def recurse(row: Row, attempt: Attempt) -> object:
+    """Never ends by itself."""
+    return recurse(row, attempt)
+
+
+RAISED: Mapping[str, tuple[Transform, str]] = {
+    "SystemExit": (raising(lambda: SystemExit(3)), "plugin_raised"),
+    "RecursionError": (recurse, "plugin_raised"),
+    "GeneratorExit": (raising(GeneratorExit), "plugin_raised"),
+    "MemoryError": (raising(MemoryError), "plugin_raised"),
+    "BaseException": (raising(Odd), "plugin_raised"),
+    "KeyboardInterrupt": (raising(KeyboardInterrupt), "retries_exhausted"),
+}
+
+
+@pytest.mark.parametrize("what", RAISED)
+def test_on_threads_of_its_own_whatever_an_effect_raises_fails_its_row_alone(what: str) -> None:
+    """W8, E1, law T10: no thread, no process and no other row goes with it (an interrupt there is a worker that is lost)."""
+    effect, code = RAISED[what]
+    ran = threaded(trial(asking(workers=2), numbered(5), {"ask": lambda row, attempt: effect(row, attempt) if row["n"] == 2
+                                                          else row}))
+    failure = ran.one(e.StepFailed)
+    assert (failure.token, failure.code) == ("2", code)
+    assert ran.outcomes == {str(n): "routed" if n == 2 else "completed" for n in range(5)}
+    assert ran.rows("errors") == [{"n": 2}]

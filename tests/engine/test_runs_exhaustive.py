@@ -71,14 +71,14 @@ def check(setting: Setting, fates: Sequence[Fates]) -> None:
 
 @pytest.mark.parametrize("timed", [True, False])
 def test_two_branches_in_every_order_with_every_fate(timed: bool) -> None:
-    """B1, B2, D1, E9, G2, G3, G5, G8, G9, G10, law C2, law C4, law T1: one resolution a group, one end a token."""
+    """W11, B1, B2, D1, E9, G2, G3, G5, G8, G9, G10, law C2, law C4, law T1: one resolution a group, one end a token."""
     for setting in settings(2, list(permutations("ab")), timed=timed):
         check(setting, list(product(FATES, repeat=2)))
 
 
 @pytest.mark.parametrize("timed", [True, False])
 def test_three_branches_in_every_order_with_the_fates_that_differ(timed: bool) -> None:
-    """B1, B2, D1, E9, G1, G2, G3, G5, G8, G9, G10, law C2, law C4, law T1: all orders, each loss with its own reason."""
+    """W11, B1, B2, D1, E9, G1, G2, G3, G5, G8, G9, G10, law C2, law C4, law T1: all orders, each loss with its reason."""
     fates = (ARRIVE, LATE, ROUTE, FILTER, AWAY)
     for setting in settings(3, list(permutations("abc")), timed=timed):
         check(setting, list(product(fates, repeat=3)))
@@ -93,7 +93,7 @@ def test_three_branches_with_every_fate(timed: bool) -> None:
 
 @pytest.mark.parametrize("timed", [True, False])
 def test_four_branches_with_a_sample_of_every_fate(timed: bool) -> None:
-    """B1, D1, E9, G1, G3, G10, law C2, law C4, law T1: quorums of one to four, and each branch to select."""
+    """W11, B1, D1, E9, G1, G3, G10, law C2, law C4, law T1: quorums of one to four, and each branch to select."""
     draw = Random(SEED)
     every = list(product(FATES, repeat=4))
     for setting in settings(4, ["cabd"], timed=timed):

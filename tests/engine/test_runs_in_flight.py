@@ -120,7 +120,7 @@ def test_too_many_that_outlive_their_deadline_stop_the_run() -> None:
 
 
 def test_on_real_threads_a_hung_attempt_is_given_up_and_the_next_one_counts() -> None:
-    """law T10: the first hangs until a later one has begun, which its deadline alone can bring about; it is not heard."""
+    """W8, law T10: the first hangs until a later one has begun, which only its deadline can bring about; it is not heard."""
     others = threading.Event()
 
     def ask(row: Row, attempt: Attempt) -> object:
@@ -221,7 +221,7 @@ CLOSED = {
 @pytest.mark.parametrize("policy", CLOSED)
 @pytest.mark.parametrize("answers_at_ms", [299, 300, 301, 1000])
 def test_a_group_times_out_while_one_of_its_branches_is_in_flight(policy: str, answers_at_ms: int) -> None:
-    """A2, D5, G5, law C4: at its own millisecond; a branch that comes in time is merged, one that is late is recorded so."""
+    """W11, A2, D5, G5, law C4: at its own millisecond; a branch in time is merged, one that is late is recorded so."""
     ran = raced(policy, answers_at_ms, **({"quorum_count": 2} if policy == "quorum" else {}))
     told = [line for line in ran.told() if line.split()[0] in ("BranchArrived", "BranchArrivedLate", "TokensCoalesced",
                                                                "CoalesceFailed")]
@@ -239,7 +239,7 @@ def test_a_group_times_out_while_one_of_its_branches_is_in_flight(policy: str, a
 
 
 def test_a_timer_that_fell_due_before_an_answer_was_heard_is_decided_first() -> None:
-    """D5, law C4: the answer comes when the loop looks, and by then the group was due: it is late, as its stamp says."""
+    """W11, D5, law C4: the answer comes when the loop looks; by then the group was due: it is late, as its stamp says."""
 
     class Slow(ShuffledWorkers):
         """Looking takes longer than the group may wait."""

@@ -100,7 +100,7 @@ def test_sinks_are_written_as_the_run_goes() -> None:
 
 
 def test_too_many_open_groups_stop_the_run_in_good_order() -> None:
-    """D8: one line with a code and what to do; everything is on record, held tokens are open, nothing is invented."""
+    """W15, D8: one line with a code and what to do; everything is on record, held tokens are open, nothing is invented."""
     text = forked("a", "b", policy="require_all", attempts=2, delay_seconds=60, limits={"open_groups": 5}).text()
     made = trial(text, numbered(20), {"step_b": failing(lambda: OSError("never"))})
     ran = made.go()
@@ -113,7 +113,7 @@ def test_too_many_open_groups_stop_the_run_in_good_order() -> None:
 
 @pytest.mark.parametrize("on_error", ["errors", "discard"])
 def test_a_source_row_that_is_too_long_is_an_invalid_row(on_error: str) -> None:
-    """E4, E5: its beginning is kept, its length is told, and the others go on."""
+    """W15, E4, E5: its beginning is kept, its length is told, and the others go on."""
     text = Sketch("out", invalid=on_error, limits={"row_bytes": 100}).sink("out", "errors").text()
     ran = tried(text, [{"n": 0}, {"n": "x" * 500}, {"n": 2}])
     assert ran.told("1")[0] == "RowRead 1 invalid row_too_long"
@@ -122,7 +122,7 @@ def test_a_source_row_that_is_too_long_is_an_invalid_row(on_error: str) -> None:
 
 
 def test_a_step_that_makes_too_long_a_row_fails_it() -> None:
-    """E1: by the step's error edge, with the row that it got."""
+    """W15, E1: by the step's error edge, with the row that it got."""
     text = Sketch("rows", limits={"row_bytes": 100}).step("step", "rows", "out", "errors").sink("out", "errors").text()
     ran = tried(text, [{"n": 0}], {"step": lambda row: {**row, "x": "y" * 100}})
     assert ran.told()[1] == "StepFailed 0 step #1 limit_exceeded"
@@ -131,7 +131,7 @@ def test_a_step_that_makes_too_long_a_row_fails_it() -> None:
 
 @pytest.mark.parametrize("made", [[{"n": n} for n in range(4)], [{"n": "x" * 200}], [{}] * 10_001])
 def test_an_expansion_beyond_its_limits_makes_no_child(made: list[dict[str, Any]]) -> None:
-    """E1: too many rows, or one that is too long: the attempt failed, the row leaves by the error edge."""
+    """W15, E1: too many rows, or one that is too long: the attempt failed, the row leaves by the error edge."""
     sketch = Sketch("rows", limits={"row_bytes": 100, "expand_children": 3})
     text = sketch.step("parts", "rows", "out", "errors", expands=True).sink("out", "errors").text()
     ran = tried(text, [{"n": 0}], {"parts": lambda row: made})
@@ -144,7 +144,7 @@ def test_an_expansion_beyond_its_limits_makes_no_child(made: list[dict[str, Any]
 
 @pytest.mark.parametrize("after", [0, 1, 250])
 def test_when_the_source_raises_the_rows_so_far_finish(after: int) -> None:
-    """The position is on record, what was read is written, and the run can go on from there."""
+    """W10: the position is on record, what was read is written, and the run can go on from there."""
     ran = tried(straight(), [*numbered(after), ValueError("torn page"), {"n": "never"}])
     assert ran.fault is not None
     assert ran.fault.code == "SOURCE_FAILED"
@@ -157,7 +157,7 @@ def test_when_the_source_raises_the_rows_so_far_finish(after: int) -> None:
 
 
 def test_when_the_source_raises_open_groups_stay_open_and_retries_are_made() -> None:
-    """D6: a source that raised did not end: nothing is flushed; a branch that still can come does."""
+    """W10, D6: a source that raised did not end: nothing is flushed; a branch that still can come does."""
     text = forked("a", "b", policy="require_all", attempts=2).text()
     ran = tried(text, [{"n": 0}, OSError(5, "EIO")], {"step_b": Later()})
     assert ran.one(e.TokensCoalesced).trigger == "all_arrived"
@@ -166,7 +166,7 @@ def test_when_the_source_raises_open_groups_stay_open_and_retries_are_made() -> 
 
 
 def test_a_sink_that_cannot_be_written_interrupts_the_run() -> None:
-    """law R3: the failed write is on record, its tokens wait, nothing is said to be done."""
+    """W4, law R3: the failed write is on record, its tokens wait, nothing is said to be done."""
     made = trial(straight(), numbered(450))
     made.sinks["out"].while_writing = lambda: setattr(
         made.sinks["out"], "broken", OSError(28, "No space left on device") if len(made.sinks["out"].rows) >= 200 else None

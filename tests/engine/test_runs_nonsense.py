@@ -89,7 +89,7 @@ def nested(depth: int) -> object:
 )
 def test_nonsense_fails_its_row_with_a_code_that_tables_can_hold(step: Callable[[Mapping[str, object]], object], code: str
                                                                  ) -> None:
-    """E1: whatever a plugin raises or gives back, the row leaves by its error edge and the run goes on."""
+    """W8, E1: whatever a plugin raises or gives back, the row leaves by its error edge and the run goes on."""
     text = Sketch("rows").step("step", "rows", "out", "errors").sink("out", "errors").text()
     ran = tried(text, [{"n": 0}, {"n": 1}], {"step": step})
     assert [event.code for event in ran.of(e.StepFailed)] == [code, code]
@@ -127,7 +127,7 @@ class Breaking(ListSink):
      Written("uri", 1, "", (Refusal(0, "x", "one"), Refusal(0, "x", "two")))],
 )
 def test_a_sink_that_gives_nonsense_interrupts_the_run_and_its_tokens_wait(result: object) -> None:
-    """E1, F3: the write has failed on record, its tokens have no end yet, and the first fault is the one that is told."""
+    """W8, E1, F3: the write has failed on record, its tokens have no end yet, and the first fault is what is told."""
     made = trial(Sketch("out").sink("out").text(), [{"n": 0}])
     made.bound.sinks["out"] = Breaking(result)  # type: ignore[index]
     with pytest.raises(RunIncomplete) as fault:

@@ -99,7 +99,7 @@ def told_as_failed(ran: Ran, way: Way, on_error: str) -> None:
 @pytest.mark.parametrize("on_error", ["errors", "discard"])
 @pytest.mark.parametrize("name", WAYS)
 def test_a_transform_that_keeps_failing(name: str, on_error: str) -> None:
-    """E1, E2, law R1, law T10: what may pass is tried three times, what is final once; then one divert, by the last text."""
+    """W9, E1, E2, law R1, law T10: what may pass is tried three times, what is final once; one divert, by the last text."""
     way = WAYS[name]
     text = Sketch("rows", attempts=ATTEMPTS).step("ask", "rows", "out", on_error).sink("out", "errors").text()
     ran = trial(text, numbered(1), {"ask": way.step}).go()
@@ -110,7 +110,7 @@ def test_a_transform_that_keeps_failing(name: str, on_error: str) -> None:
 @pytest.mark.parametrize("on_error", ["errors", "discard"])
 @pytest.mark.parametrize("name", WAYS_OF_EFFECTS)
 def test_an_effect_that_keeps_failing(name: str, on_error: str) -> None:
-    """E1, E2, law R1, law T10: the same, each attempt with its intent; hung and lost ones are tried again like any other."""
+    """W9, E1, E2, law R1, law T10: the same, each with its intent; hung and lost ones are tried again like any other."""
     way = WAYS_OF_EFFECTS[name]
     time = SimulatedTime()
     made = within(trial(asking(on_error, attempts=ATTEMPTS), numbered(1), {"ask": lambda row, attempt: way.step(row)},
@@ -126,7 +126,7 @@ def test_an_effect_that_keeps_failing(name: str, on_error: str) -> None:
 @pytest.mark.parametrize("error", [RetryableError("busy"), OSError(5, "EIO"), TimeoutError("slow"), RowError("no", "no"),
                                    ValueError("broken")])  # fmt: skip
 def test_a_gate_that_raises_is_not_tried_again(error: Exception, on_error: str | None) -> None:
-    """E1, E2, G12: a condition is no outside effect: one attempt; with a route a divert, without one `failed`."""
+    """W9, E1, E2, G12: a condition is no outside effect: one attempt; with a route a divert, without one `failed`."""
     sketch = Sketch("rows", attempts=ATTEMPTS).gate("gate", "rows", "True", {"true": "out"}, on_error=on_error)
     made = trial(sketch.sink("out", "errors").text(), numbered(1), conditions={"gate": failing(lambda: error)})
     code = "condition_raised"

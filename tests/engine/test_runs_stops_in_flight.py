@@ -115,7 +115,7 @@ def hanging_on(asked: threading.Event) -> Iterator[object]:
 
 
 def test_a_source_that_raises_lets_what_is_in_flight_finish() -> None:
-    """law T1: the attempts in flight, those that wait, and another attempt of one that fails: all before the run stops."""
+    """W10, law T1: the attempts in flight, those that wait, another attempt of one that fails: all before the run stops."""
     asked: list[object] = []
 
     def once_more(row: Row, attempt: Attempt) -> Row:

@@ -33,7 +33,7 @@ def appends_of_a_whole_run() -> int:
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), StoreConflict("tried", "size 1", "size 2")])
 def test_a_store_that_fails_at_any_append_leaves_a_lawful_beginning(error: Exception) -> None:
-    """law L1: at every append: the error comes out as it is, nothing behind the last commit is acknowledged."""
+    """W4, law L1: at every append: the error comes out as it is, nothing behind the last commit is acknowledged."""
     total = appends_of_a_whole_run()
     assert total > 6
     for k in range(2, total + 1):

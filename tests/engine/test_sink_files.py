@@ -45,7 +45,7 @@ def path(tmp_path: Path) -> Path:
 def test_a_resumed_run_gives_the_bytes_of_an_uncut_one(
     path: Path, make: Make, confirmed: int, left_behind: bytes
 ) -> None:
-    """Cut at any write, with any rubbish after what was confirmed, by a new sink that knows the offset alone."""
+    """W2: cut at any write, with any rubbish after what was confirmed, by a new sink that knows the offset alone."""
     whole(make(str(path)), *WRITES)
     uncut = path.read_bytes()
     first = make(str(path))
@@ -87,7 +87,7 @@ def test_a_new_run_replaces_the_file(path: Path, make: Make) -> None:
 
 @pytest.mark.parametrize("make", KINDS)
 def test_a_second_writer_is_kept_out_until_the_first_lets_go(path: Path, make: Make) -> None:
-    """The lock is on the file itself, and is taken before the file is touched."""
+    """W5: the lock is on the file itself, and is taken before the file is touched."""
     first, second = make(str(path)), make(str(path))
     first.open(Claim())
     put(first, [{"a": 1}])
@@ -103,7 +103,7 @@ def test_a_second_writer_is_kept_out_until_the_first_lets_go(path: Path, make: M
 
 
 def test_the_lock_is_one_that_other_processes_see(path: Path) -> None:
-    """An flock, exclusive, on the artifact."""
+    """W5: an flock, exclusive, on the artifact."""
     file = ArtifactFile(str(path), "write")
     file.open(Claim())
     with path.open("rb") as other:
@@ -170,7 +170,7 @@ def test_a_file_that_lost_what_was_confirmed_is_not_written_to(path: Path) -> No
 
 
 def test_a_write_returns_after_file_and_directory_are_on_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every write is synced after its last byte; so is each directory that got a new entry, before any write."""
+    """W3: every write is synced after its last byte; so is each directory that got a new entry, before any write."""
     synced: list[tuple[str, int]] = []
     sync = os.fsync
 
@@ -188,8 +188,36 @@ def test_a_write_returns_after_file_and_directory_are_on_disk(path: Path, monkey
     sink.close(True)
 
 
+def test_directories_that_a_dead_process_made_are_brought_to_disk_too(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether it had still synced them nobody knows; one above that may not be read is passed over."""
+    path.parent.mkdir(parents=True)
+    synced: list[str] = []
+    unreadable = path.parent.parent.parent.parent
+    opening = os.open
+
+    def guarded(name: str | Path, *given: int) -> int:
+        if Path(name) == unreadable:
+            raise PermissionError(errno.EACCES, "Permission denied", str(name))
+        return opening(name, *given)
+
+    monkeypatch.setattr(os, "open", guarded)
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.readlink(f"/proc/self/fd/{descriptor}")))
+    sink = JsonSink(path=str(path), format="jsonl")
+    sink.open(Claim())
+    sink.close(True)
+    above = [str(one) for one in path.parents if one != unreadable]
+    assert synced[-len(above):] == above
+    synced.clear()
+    monkeypatch.chdir(path.parent.parent)
+    sink.open(Claim())
+    put(sink, *WRITES)
+    sink.close(True)
+    assert synced[1:3] == [str(path.parent), str(path.parent.parent)]
+    assert str(path.parent.parent.parent) not in synced
+
+
 def test_behind_a_link_the_real_directory_is_on_disk(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The new entry is there, not beside the link."""
+    """W3: the new entry is there, not beside the link."""
     target = tmp_path / "elsewhere" / "rows"
     target.parent.mkdir()
     path.parent.mkdir(parents=True)
@@ -216,7 +244,7 @@ def test_bytes_that_the_system_takes_in_pieces_are_all_written(path: Path, monke
 def test_after_an_error_of_the_disk_the_handle_is_not_used_again(
     path: Path, make: Make, monkeypatch: pytest.MonkeyPatch, call: str, number: int
 ) -> None:
-    """The error is typed; the end of the artifact is not claimed; once mended, a resume gives the uncut bytes."""
+    """W4: the error is typed; the end of the artifact is not claimed; once mended, a resume gives the uncut bytes."""
     whole(make(str(path)), *WRITES)
     uncut = path.read_bytes()
     sink = make(str(path))

@@ -36,7 +36,7 @@ EDGES: Mapping[str, Edge] = {
     "engine/sinks/database_columns.py": _edge("sqlalchemy", "finds and makes the table behind a sink"),
     "engine/sinks/database_receipts.py": _edge("sqlalchemy", "epochs and receipts in a sink's target"),
     "engine/sinks/database_rows.py": _edge("sqlalchemy", "inserts rows, and says which are rejected"),
-    "engine/sinks/files.py": _edge("fcntl os", "the file behind a sink: lock, cut, write, sync"),
+    "engine/sinks/files.py": _edge(".getcwd() fcntl os", "the file behind a sink: lock, cut, write, sync"),
     "engine/transforms/http.py": _edge("urllib3", "sends a request for each row"),
     "engine/transforms/http_connections.py": _edge("http io socket time urllib3", "answers come by a deadline"),
     "engine/transforms/http_template.py": _edge("urllib urllib3", "percent-encodes a url; connects to nothing"),
@@ -45,7 +45,7 @@ EDGES: Mapping[str, Edge] = {
     "projections/tables.py": _edge("sqlalchemy", "the read tables as metadata; nothing connects"),
     "projections/read_tables.py": _edge(".rename() .unlink() os sqlite3", "the generation files of the read tables"),
     "ledger/file_lock.py": _edge("fcntl os", "the lock that keeps a second writer out of a ledger file"),
-    "ledger/sqlite_store.py": _edge("sqlalchemy sqlite3", "the embedded store"),
+    "ledger/sqlite_store.py": _edge("os sqlalchemy sqlite3", "the embedded store, and its write-ahead log's bytes"),
 }
 
 DOORS: Mapping[str, str] = {

@@ -47,7 +47,7 @@ def names(cases: list[Case]) -> list[str]:
 
 @pytest.mark.parametrize("case", LOG_CASES, ids=names(LOG_CASES))
 def test_a_broken_law_of_the_log_is_named_with_its_place(case: Case) -> None:
-    """F3, law L1, law L2, law L3, law L4, law L5, law L6, law L7: the first offending event is named."""
+    """W12, F3, law L1, law L2, law L3, law L4, law L5, law L6, law L7: the first offending event is named."""
     check(case)
 
 

@@ -146,7 +146,7 @@ ROUTED = b'{"type":"Routed","token":"0","node":"g","label":"go","edge":"g:go"}'
 def test_a_body_that_is_no_known_event_is_refused_with_its_place(
     body: bytes, type_: str, version: int, words: str
 ) -> None:
-    """law L5: an unknown type, a version of the future, bad bytes: typed, with run and seq, and never skipped."""
+    """W12, law L5: an unknown type, a version of the future, bad bytes: typed, with run and seq, and never skipped."""
     with pytest.raises(Undecodable) as raised:
         decode(body, type_, version, run="r", seq=9)
     assert words in raised.value.found and (raised.value.run, raised.value.seq) == ("r", 9)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from itertools import pairwise
 
@@ -13,6 +14,7 @@ from msgspec.structs import replace
 from ledger import events as e
 from ledger import reader
 from ledger.fold import State, apply
+from ledger.fold.state import Family
 from ledger.laws import LawBroken
 from ledger.replay import replay
 from tests.kit import graphs
@@ -67,7 +69,7 @@ def test_the_comparison_of_states_sees_every_part_of_them() -> None:
 @settings(max_examples=100)
 @given(data=st.data())
 def test_any_run_that_the_oracle_decides_is_lawful_and_ends_as_it_says(policy: str, data: st.DataObject) -> None:
-    """F3, B2, E9, D6, law C2, law C3, law C4, law T1: every policy, fate, order and timeout, against books of our own."""
+    """W11, F3, B2, E9, D6, law C2, law C3, law C4, law T1: every policy, fate, order and timeout, by books of our own."""
     walk = Walk(data.draw(plans(policy)))
     verdict = replay(walk.log.store(), RUN, deep=True).verdict
     assert verdict.findings == [] and verdict.sealed
@@ -137,6 +139,17 @@ def test_a_run_that_is_over_is_forgotten(name: str) -> None:
     left = [state.tokens, state.groups, state.families, state.batches, state.writes, state.owed, state.closing]
     assert not any(left) and (state.live, state.open_groups) == (0, 0)
     assert [list(range(*one)) for one in state.closed_rows] == ([list(range(state.rows_read))] if state.rows_read else [])
+
+
+def test_what_is_open_is_freed_with_its_state() -> None:
+    """A process that looks at many runs while they go keeps none of them: rows and tokens refer to each other."""
+    gc.collect()
+    before = sum(isinstance(one, Family) for one in gc.get_objects())
+    states = [fold(LAWFUL[name]()) for name in UNSEALED]
+    assert sum(len(state.families) for state in states) > 0
+    del states
+    gc.collect()
+    assert sum(isinstance(one, Family) for one in gc.get_objects()) == before
 
 
 def joined_rows(count: int, wrong: int | None = None) -> Log:

@@ -194,7 +194,7 @@ def test_a_loss_after_the_merge_opens_no_group(name: str) -> None:
 
 
 def test_the_same_arrival_twice_is_a_note_and_changes_nothing() -> None:
-    """G4: the held token stays, its order of arrival too, and the other branch is still waited for."""
+    """W11, G4: the held token stays, its order of arrival too, and the other branch is still waited for."""
     log = groups.said_twice()
     first, second = (fold(log, place(log, e.BranchArrived, nth)) for nth in (1, 2))
     assert (first.notes, second.notes) == (0, 1)
@@ -206,7 +206,7 @@ def test_the_same_arrival_twice_is_a_note_and_changes_nothing() -> None:
     ("name", "closed_as"), [("quorum_met", "merged"), ("first_came", "merged"), ("branch_lost", "failed"),
                             ("quorum_timed_out", "failed"), ("gathered_late", "merged")])
 def test_a_late_arrival_fails_and_merges_nothing(name: str, closed_as: str) -> None:
-    """G5, G9: one merge, and one end for the token; late only after a merge, else failed for the group's own reason."""
+    """W11, G5, G9: one merge, and one end for the token; late only after a merge, else failed for the group's own reason."""
     log = LAWFUL[name]()
     late = said(log, e.BranchArrivedLate)[0]
     assert late.closed_as == closed_as and ends(log)[late.token] == "failed"

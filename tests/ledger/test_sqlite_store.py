@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sqlite3
@@ -242,7 +243,7 @@ def test_a_new_file_is_marked_as_a_ledger_and_stands_at_the_head(tmp_path: Path)
 
 
 def test_a_writer_insists_on_durable_commits(path: Path, writer: SqliteStore) -> None:
-    """Its one connection is WAL with `synchronous=FULL`, read back."""
+    """W3: its one connection is WAL with `synchronous=FULL`, read back."""
     raw = writer._raw()
     assert raw.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     assert raw.execute("PRAGMA synchronous").fetchone() == (2,)
@@ -256,3 +257,47 @@ def test_a_copy_without_its_write_ahead_log_is_an_earlier_ledger(path: Path, wri
     reader = SqliteStore(copy, write=False)
     assert len(list(reader.read("r"))) < 3 == len(list(writer.read("r")))
     reader.close()
+
+
+def test_what_stands_in_the_write_ahead_log_is_written_again_before_anything_is_added(
+        path: Path, writer: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """law P3: the process that wrote it may have died after a sync that failed; nobody else would write it."""
+    writer.append([part("r", None, 3)])
+    copy = tmp_path / "copy.db"
+    shutil.copy(path, copy)
+    log = Path(shutil.copy(f"{path}-wal", f"{copy}-wal")).read_bytes()
+    done: list[tuple[str, int, bytes]] = []
+    write, sync = os.pwrite, os.fsync
+
+    def noted_write(descriptor: int, data: bytes, offset: int) -> int:
+        done.append((os.readlink(f"/proc/self/fd/{descriptor}"), offset, data))
+        return write(descriptor, data, offset)
+
+    def noted_sync(descriptor: int) -> None:
+        done.append((os.readlink(f"/proc/self/fd/{descriptor}"), -1, b""))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "pwrite", noted_write)
+    monkeypatch.setattr(os, "fsync", noted_sync)
+    store = SqliteStore(copy, write=True)
+    assert [one for one in done if one[0] == f"{copy}-wal"] == [(f"{copy}-wal", 0, log), (f"{copy}-wal", -1, b"")]
+    assert len(log) > 0
+    assert everything(store) == everything(writer)
+    store.close()
+
+
+def test_a_write_ahead_log_that_cannot_be_synced_is_said(path: Path, writer: SqliteStore, tmp_path: Path,
+                                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is added to it, and the lock is free again."""
+    writer.append([part("r", None, 3)])
+    copy = tmp_path / "copy.db"
+    shutil.copy(path, copy)
+    shutil.copy(f"{path}-wal", f"{copy}-wal")
+
+    def fails(descriptor: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "fsync", fails)
+        assert opening(copy, write=True).code == "LEDGER_IO"
+    SqliteStore(copy, write=True).close()

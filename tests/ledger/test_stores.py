@@ -65,7 +65,7 @@ def test_an_append_may_add_no_event(store: Store) -> None:
     ("old", "epoch"), [(None, 1), (1, 1), (3, 1), (2, 2), (2, 0), (0, 1)],
     ids=["exists", "behind", "ahead", "later epoch", "earlier epoch", "empty"])
 def test_an_append_to_a_stream_that_stands_elsewhere_stores_nothing(store: Store, old: int | None, epoch: int) -> None:
-    """law L3: the one that was overtaken, and the one that knows more than there is, are both fenced off."""
+    """W5, law L3: the one that was overtaken, and the one that knows more than there is, are both fenced off."""
     store.append([part("r", None, 2)])
     assert refused(store, part("r", old, 4, epoch=epoch)) == "FENCED"
 

@@ -32,11 +32,14 @@ from tests.kit.log import (
 )
 from tests.kit.oracle import MERGES, Decision, Table, tables
 
-FATES = (*("arrive",) * 8, "filter", "error", "away", "gate_fails", "stay", "stay")
+FATES = (*("arrive",) * 8, "twice", "filter", "error", "away", "gate_fails", "stay", "stay")
 
 
 class Move(NamedTuple):
-    """The carrier of `branch` of `row` meets its fate, `wait` milliseconds after the move before."""
+    """The carrier of `branch` of `row` meets its fate, `wait` milliseconds after the move before.
+
+    To arrive twice is to be said to arrive once more while it is held; to stay is to come when the source has ended.
+    """
 
     row: int
     branch: str
@@ -155,6 +158,8 @@ class Walk:
         else:
             self.log.say(step(token, node, one.payload, one.payload))
             self._arrive(one, move.branch, token)
+            if move.fate == "twice" and one.closed is None:
+                self.log.say(arrived(token, one.group))
 
     def _arrive(self, one: Books, branch: str, token: str) -> None:
         if one.closed is not None:

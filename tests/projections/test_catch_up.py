@@ -96,7 +96,7 @@ def test_a_run_as_of_an_event_is_the_run_that_had_only_come_so_far() -> None:
 
 
 def test_tables_made_by_another_projector_are_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """F5: nobody has to ask; the new generation stands beside the old one."""
+    """W13, F5: nobody has to ask; the new generation stands beside the old one."""
     with ledger_of(lawful.three_rows()) as ledger:
         with monkeypatch.context() as patch:
             patch.setattr(catching, "FINGERPRINT", "of an earlier version")
@@ -116,7 +116,7 @@ def test_tables_of_another_schema_are_made_again() -> None:
 
 
 def test_tables_ahead_of_the_log_are_named_and_made_again() -> None:
-    """F5: a log that was rolled back takes its tables with it."""
+    """W13, F5: a log that was rolled back takes its tables with it."""
     log = lawful.three_rows()
     with ledger_of(log) as ledger:
         old = ledger.catch_up()
@@ -140,7 +140,7 @@ def test_tables_ahead_of_the_log_are_named_and_made_again() -> None:
 def test_an_edit_by_hand_is_named_with_its_table_and_both_rows(
     statement: str, table: str, column: str, here: str, there: str
 ) -> None:
-    """F5: what the tables say and the log does not, and the other way round; nothing is changed by asking."""
+    """W13, F5: what the tables say and the log does not, and the other way round; nothing is changed by asking."""
     with ledger_of(lawful_groups.lost_first()) as ledger:
         ledger.catch_up()
         ledger.edit(statement)
@@ -164,7 +164,7 @@ def test_a_row_that_was_removed_or_added_by_hand_is_named() -> None:
 
 
 def test_tables_that_are_only_behind_do_not_differ() -> None:
-    """F5: they are compared where they stand; what the log has since is no difference."""
+    """W13, F5: they are compared where they stand; what the log has since is no difference."""
     log = lawful_groups.nested_joins()
     with ledger_of(log) as ledger:
         for size in range(1, len(log.said)):
@@ -175,7 +175,7 @@ def test_tables_that_are_only_behind_do_not_differ() -> None:
 
 
 def test_a_rebuild_that_is_killed_leaves_readers_the_old_tables(monkeypatch: pytest.MonkeyPatch) -> None:
-    """F5: whole and as they were; the next one removes what it left."""
+    """W13, F5: whole and as they were; the next one removes what it left."""
     with ledger_of(named(lawful.three_rows(), "a"), named(lawful_groups.all_arrived(), "b")) as ledger:
         old = ledger.catch_up()
         before, beside = ledger.dump(), ledger.beside()
@@ -205,7 +205,7 @@ def dying_at(seq: int) -> object:
 
 
 def test_a_catch_up_that_is_killed_goes_on_from_its_last_transaction(monkeypatch: pytest.MonkeyPatch) -> None:
-    """law P1: effect and place were stored together."""
+    """W13, law P1: effect and place were stored together."""
     log = lawful_groups.branch_lost()
     with ledger_of(log) as ledger:
         ledger.grow(RUN, 2)
@@ -223,7 +223,7 @@ def test_a_catch_up_that_is_killed_goes_on_from_its_last_transaction(monkeypatch
 
 
 def test_a_reader_of_an_old_generation_reads_on_while_new_ones_are_swapped_in() -> None:
-    """F5: no file that is open is written over; only the last two generations are kept."""
+    """W13, F5: no file that is open is written over; only the last two generations are kept."""
     with ledger_of(lawful.three_rows()) as ledger:
         first = ledger.catch_up()
         with ReadTables(first, write=False) as reader:

@@ -75,7 +75,7 @@ def way(request: pytest.FixtureRequest, ledger: Ledger) -> str:
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_the_run_is_told_up_to_the_event_that_cannot_be_told(ledger: Ledger, way: str, name: str) -> None:
-    """F5: `unreadable_from_seq` is that event, a violation names it, and nothing of what follows is in the tables."""
+    """W12, F5: `unreadable_from_seq` is that event, a violation names it, and nothing of what follows is in the tables."""
     fault, law = FAULTS[name]
     spoil(ledger, fault)
     ledger.rebuild() if way == "rebuilt" else ledger.catch_up()
@@ -89,7 +89,7 @@ def test_the_run_is_told_up_to_the_event_that_cannot_be_told(ledger: Ledger, way
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_other_runs_are_complete(ledger: Ledger, way: str, name: str) -> None:
-    """F5: the fault stops its stream only."""
+    """W12, F5: the fault stops its stream only."""
     spoil(ledger, FAULTS[name][0])
     ledger.rebuild() if way == "rebuilt" else ledger.catch_up()
     run = ledger.told(GOOD).one("runs")

@@ -132,7 +132,7 @@ def fault(kind: interposer.Kind) -> Callable[[Bench, str, int], Tally]:
     def one(bench: Bench, seed: str, number: int) -> Tally:
         chance, pipeline, tally = Random(f"{kind}/{seed}/{number}"), drawn(number), Tally()
         known = bench.uncut(pipeline)
-        plan = _sync(known, pipeline, chance) if kind == "eio" else _plan(kind, known, pipeline, chance)
+        plan = _sync(kind, known, pipeline, chance) if kind == "eio" else _plan(kind, known, pipeline, chance)
         with bench.place(f"{kind}-{number}", pipeline, crashes.OFTEN) as place:
             tally.cut(crashes.crash(place, [plan], known), command(kind, seed, number))
         return tally
@@ -140,13 +140,13 @@ def fault(kind: interposer.Kind) -> Callable[[Bench, str, int], Tally]:
     return one
 
 
-def _sync(known: Uncut, pipeline: Pipeline, chance: Random) -> Plan:
+def _sync(kind: interposer.Kind, known: Uncut, pipeline: Pipeline, chance: Random) -> Plan:
     """A sync of a file in a window that is drawn first, to fail."""
     by: dict[str, list[int]] = {}
     for call, at in windows.windows(known.calls, known.sinks(pipeline)):
         if call.op in ("sync", "sync_directory") and call.path:
             by.setdefault(f"{at['before']} {call.path}", []).append(call.number)
-    return interposer.at("eio", known.calls, chance.choice(by[chance.choice(sorted(by))]), "before")
+    return interposer.at(kind, known.calls, chance.choice(by[chance.choice(sorted(by))]), "before")
 
 
 def zombie(bench: Bench, seed: str, number: int) -> Tally:
@@ -176,7 +176,9 @@ def power_cuts(bench: Bench, seed: str, number: int, only: int | None = None) ->
         case 2:
             plans = [_plan("kill", known, pipeline, chance), Plan("kill", chance.randint(1, len(known.calls) // 2), "half")]
         case 3:
-            plans = [chance.choice((_sync(known, pipeline, chance), _plan("full", known, pipeline, chance)))]
+            kinds: tuple[interposer.Kind, ...] = ("eio", "dies", "full")
+            kind = chance.choice(kinds)
+            plans = [_plan(kind, known, pipeline, chance) if kind == "full" else _sync(kind, known, pipeline, chance)]
         case _:
             pass
     story = power.told(bench.base / f"power-{number}", pipeline, bench.library, plans=plans,

@@ -3,8 +3,8 @@
 What is modelled, and no more than this may be relied on:
 - What was written to a file before a sync of that file succeeded is there. Of what was written since, any part may be: each
   write whole, not at all, or torn at sectors; where a file was to grow, there may be zeros.
-- A sync that failed makes nothing durable, and none that follows in the same process makes up for it: what was to be
-  synced may be lost. (A later process is taken for one on a mended disk.)
+- A sync that failed makes nothing durable, and none that follows makes up for it, in no process: the program still sees what
+  was to be synced, and the disk may never have it, until it is written again and synced (so do Linux's file systems).
 - Names (made, renamed, removed) are durable once their directory was synced. Of the others a beginning, or any subset, may
   be. A sync of a file is none of its name.
 - SQLite's shared memory is never there.
@@ -54,15 +54,11 @@ class Inode:
         self.changes: list[Change] = []
         self._synced = 0
         self._lost: set[int] = set()
-        self._failed_in = 0
 
-    def synced(self, process: int, *, failed: bool) -> None:
-        """A sync: from here on the changes so far are durable, or may be lost whatever this process still syncs."""
+    def synced(self, *, failed: bool) -> None:
+        """A sync: from here on the changes so far are durable, or may be lost whatever is still synced."""
         if failed:
             self._lost |= set(range(self._synced, len(self.changes)))
-            self._failed_in = process
-        elif process != self._failed_in:
-            self._lost.clear()
         self._synced = len(self.changes)
         if not self._lost:
             for change in self.changes:
@@ -145,7 +141,7 @@ class Disk:
             case "truncate":
                 self._inodes[call.inode].changes.append(Change(call.length, None))
             case "sync":
-                self._inodes[call.inode].synced(call.process, failed=bool(call.error))
+                self._inodes[call.inode].synced(failed=bool(call.error))
             case "sync_directory":
                 self._sync_directory(call.path)
             case _:

@@ -9,6 +9,7 @@
    INTERPOSE_PLAN     kill:before|half|after:N   end the process at its N-th call (a half is for writes: so many of their bytes)
                       stop:before|after:N        stop it there (SIGSTOP); whoever wakes it lets it go on
                       eio:N                      its N-th sync fails, once
+                      dies:N                     the same, and the process ends at its next call
                       full:N                     from the N-th call on nothing grows: half of the next write, then ENOSPC
                       readonly:N                 from the N-th call on nothing changes: EROFS
                       ...:N@OP:PATH              of each: the N-th only counts calls on that path (below the root); OP is `any`,
@@ -39,7 +40,7 @@
 #include <unistd.h>
 
 enum { CREATE = 1, WRITE, TRUNCATE, SYNC, SYNC_DIRECTORY, RENAME, UNLINK, MKDIR, RMDIR, LINK, MARK, KILLED, STOPPED };
-enum { NONE, KILL, STOP, EIO_ONCE, FULL, READONLY };
+enum { NONE, KILL, STOP, EIO_ONCE, EIO_DIES, FULL, READONLY };
 enum { BEFORE, HALF, AFTER };
 
 struct record {
@@ -57,7 +58,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static char root[PATH_MAX];
 static size_t root_length;
 static int journal = -1, with_data, lazy;
-static int plan, plan_where, spent; /* spent: the disk has taken its last half */
+static int plan, plan_where, spent, failed; /* spent: the disk has taken its last half; failed: the sync has */
 static uint64_t plan_number, calls, counted; /* counted: of those that the plan counts */
 static char plan_op[16] = "any", plan_path[PATH_MAX], last_written[PATH_MAX];
 static int struck, current; /* this call is the one; what it is */
@@ -89,6 +90,7 @@ __attribute__((constructor)) static void begin(void) {
     if (sscanf(text, "kill:%15[a-z]:%llu", where, &number) == 2) plan = KILL;
     else if (sscanf(text, "stop:%15[a-z]:%llu", where, &number) == 2) plan = STOP;
     else if (sscanf(text, "eio:%llu", &number) == 1) plan = EIO_ONCE;
+    else if (sscanf(text, "dies:%llu", &number) == 1) plan = EIO_DIES;
     else if (sscanf(text, "full:%llu", &number) == 1) plan = FULL;
     else if (sscanf(text, "readonly:%llu", &number) == 1) plan = READONLY;
     else abort();
@@ -180,7 +182,7 @@ static void count(int op, const char *path) {
     snprintf(last_written, sizeof last_written, "%s", op == WRITE ? path : "");
     calls++;
     current = op;
-    int counts = !strcmp(plan_op, "any") ? plan != EIO_ONCE || sync
+    int counts = !strcmp(plan_op, "any") ? (plan != EIO_ONCE && plan != EIO_DIES) || sync
                : !strcmp(plan_op, "first") ? first : !strcmp(plan_op, "write") ? op == WRITE : sync;
     if (*plan_path && strcmp(path + root_length + (path[root_length] == '/'), plan_path)) counts = 0;
     counted += counts;
@@ -193,7 +195,7 @@ static int is_on(void) { return counted >= plan_number; }
 static int is_at(int where) { return struck && plan_where == where; }
 
 static void end_or_stop(int where, const char *path) {
-    if (plan == KILL && is_at(where)) {
+    if ((plan == KILL && is_at(where)) || (plan == EIO_DIES && failed && where == BEFORE)) {
         note(KILLED, 0, where, current, 0, path, NULL, NULL, 0);
         kill(getpid(), SIGKILL);
         for (;;) pause();
@@ -212,7 +214,10 @@ static int refused(int op, const char *path, int grows) {
     }
     count(op, path);
     end_or_stop(BEFORE, path);
-    if (plan == EIO_ONCE && struck) return EIO;
+    if ((plan == EIO_ONCE || plan == EIO_DIES) && struck) {
+        failed = 1;
+        return EIO;
+    }
     if (plan == READONLY && is_on()) return EROFS;
     if (plan == FULL && is_on() && grows && (op != WRITE || spent)) return ENOSPC;
     return 0;

@@ -17,14 +17,14 @@ from tests.simulation.journal import Call
 SOURCE = Path(__file__).with_name("interpose.c")
 COMPILE_SECONDS_MAX = 120
 
-Kind = Literal["kill", "stop", "eio", "full", "readonly"]
+Kind = Literal["kill", "stop", "eio", "dies", "full", "readonly"]
 Where = Literal["before", "half", "after"]
 
 
 class Plan(NamedTuple):
     """What is to go wrong in one process, and at which of its calls: the one of that `number`, counted from 1.
 
-    `of` says which calls are counted (for a kind `eio` only syncs); it ends with a path or is empty.
+    `of` says which calls are counted (for the kinds `eio` and `dies` only syncs); it ends with a path or is empty.
     """
 
     kind: Kind

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
 from counterfoil import api
 from counterfoil.ledgers import Ledger
 from ledger import events as e
@@ -140,7 +142,15 @@ def _first(here: bytes, uncut: bytes) -> str:
 
 
 def _without_keys(content: bytes) -> Iterable[bytes]:
-    return (line.partition(b" ")[2] for line in content.splitlines())
+    """The rows of the lines that are whole."""
+    return (row for row in (line.partition(b" ")[2] for line in content.splitlines()) if _is_whole(row))
+
+
+def _is_whole(row: bytes) -> bool:
+    try:
+        return isinstance(msgspec.json.decode(row), dict)
+    except msgspec.DecodeError:
+        return False
 
 
 def _of_told(here: list[tuple[str, str]], uncut: list[tuple[str, str]]) -> Iterator[str]:

@@ -8,6 +8,7 @@ from tests.simulation.mutation import Mutant
 
 FILES = "tests/engine/test_sink_files.py::"
 STORES = "tests/ledger/test_stores.py::"
+SQLITE = "tests/ledger/test_sqlite_store.py::"
 EFFECTS = "tests/engine/test_runs_effects.py::"
 ON = "tests/simulation/test_going_on.py::"
 ORDER = "tests/simulation/test_order_of_commits.py::"
@@ -18,10 +19,18 @@ MUTANTS: Sequence[Mutant] = (
     Mutant("a_sinks_file_is_not_synced", "law R3", "engine/sinks/files.py",
            "        os.fsync(descriptor)\n        self._broken = False\n", "        self._broken = False\n",
            FILES + "test_a_write_returns_after_file_and_directory_are_on_disk"),
-    Mutant("a_sinks_directory_is_not_synced", "law R3", "engine/sinks/files.py", "for directory in made:",
-           "for directory in made[:0]:", FILES + "test_a_write_returns_after_file_and_directory_are_on_disk"),
-    Mutant("only_the_files_own_directory_is_synced", "law R3", "engine/sinks/files.py", "for directory in made:",
-           "for directory in made[:1]:", FILES + "test_a_write_returns_after_file_and_directory_are_on_disk"),
+    Mutant("a_sinks_directory_is_not_synced", "law R3", "engine/sinks/files.py",
+           "in (directory, *directory.parents):", "in ():",
+           FILES + "test_a_write_returns_after_file_and_directory_are_on_disk"),
+    Mutant("only_the_files_own_directory_is_synced", "law R3", "engine/sinks/files.py",
+           "in (directory, *directory.parents):", "in (directory,):",
+           FILES + "test_a_write_returns_after_file_and_directory_are_on_disk"),
+    Mutant("what_a_dead_process_made_is_not_synced", "law R3", "engine/sinks/files.py", "            _sync_directory(one)\n",
+           "            _ = one in needed and _sync_directory(one)\n",
+           FILES + "test_directories_that_a_dead_process_made_are_brought_to_disk_too"),
+    Mutant("what_could_not_be_synced_is_relied_on", "law P3", "ledger/sqlite_store.py",
+           "            os.fsync(log.fileno())\n", "",
+           SQLITE + "test_what_stands_in_the_write_ahead_log_is_written_again_before_anything_is_added"),
     Mutant("a_broken_handle_is_used_again", "law R4", "engine/sinks/files.py", "if self._broken:", "if False:",
            FILES + "test_after_an_error_of_the_disk_the_handle_is_not_used_again"),
     Mutant("a_short_write_is_taken_for_whole", "law R3", "engine/sinks/files.py", "            left = left[count:]\n",

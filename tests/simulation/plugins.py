@@ -120,9 +120,14 @@ class LooseSink:
         return Prepared(content, sha256(content).hexdigest(), tuple(range(len(rows))), ())
 
     def write(self, prepared: Prepared, key: str) -> Written:
-        """See `engine.plugin_api.Sink`. The key stands before each line, so that repeats can be told."""
+        """See `engine.plugin_api.Sink`. The key stands before each line, so that repeats can be told.
+
+        What a write that was never confirmed has left of a line is ended first.
+        """
         lines = prepared.content.splitlines(keepends=True)
-        os.write(self._descriptor, b"".join(key.encode() + b" " + line for line in lines))
+        size = os.fstat(self._descriptor).st_size
+        torn = size > 0 and os.pread(self._descriptor, 1, size - 1) != b"\n"
+        os.write(self._descriptor, b"\n" * torn + b"".join(key.encode() + b" " + line for line in lines))
         os.fsync(self._descriptor)
         return Written(self._path, os.fstat(self._descriptor).st_size, prepared.content_sha256, ())
 
@@ -134,7 +139,7 @@ class LooseSink:
 def _opened(path: str) -> int:
     """A file to append to, its name durable."""
     made = not os.path.exists(path)
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
     if made:
         directory = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY)
         os.fsync(directory)

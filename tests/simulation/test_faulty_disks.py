@@ -21,6 +21,9 @@ FAULTS: Sequence[tuple[Kind, Window, frozenset[str]]] = (
     ("full", "inside COMMIT", frozenset({"LEDGER_FULL"})),
     ("full", "before a sink write", frozenset({"LEDGER_FULL"})),
     ("full", "opening a sink", frozenset({"SINK_FAILED"})),
+    ("full", "making the ledger", frozenset({"LEDGER_NOT_MADE"})),
+    ("full", "read tables", frozenset({"READ_TABLES_FAULT"})),
+    ("readonly", "making the ledger", frozenset({"LEDGER_NOT_MADE"})),
     ("readonly", "inside COMMIT", frozenset({"LEDGER_IO"})),
     ("readonly", "before a sink write", frozenset({"LEDGER_IO"})),
 )
@@ -38,7 +41,7 @@ def _in(kind: Kind, known: Uncut, window: Window) -> Plan:
 @pytest.mark.parametrize(("kind", "window", "errors"), FAULTS)
 def test_a_disk_that_takes_no_more_is_said_and_the_run_goes_on_once_it_does(
         kind: Kind, window: Window, errors: frozenset[str], tmp_path: Path, library: Path, uncut: UncutOf) -> None:
-    """G13, law P3: a typed error, exit 4 or 6, nothing acknowledged is lost; mended, the run ends as the uncut one."""
+    """W4, G13, law P3: a typed error, exit 4 or 6, nothing acknowledged is lost; mended, the run ends as the uncut one."""
     known = uncut(NAME)
     place = Place(tmp_path, ALL[NAME], library, crashes.OFTEN).made()
     cut = crashes.crash(place, [_in(kind, known, window)], known)
@@ -50,7 +53,7 @@ def test_a_disk_that_takes_no_more_is_said_and_the_run_goes_on_once_it_does(
 @pytest.mark.parametrize(("path", "error"), [(windows.WAL, "LEDGER_IO"), ("out/good.json", "SINK_FAILED")])
 def test_after_a_sync_that_failed_the_same_handle_is_not_trusted_again(
         path: str, error: str, tmp_path: Path, library: Path, uncut: UncutOf) -> None:
-    """G13, law P3: EIO on a sync of the log, of a sink: nothing is acknowledged on that handle, nothing written to it."""
+    """W4, G13, law P3: EIO on a sync of the log, of a sink: nothing acknowledged on that handle, nothing written to it."""
     known = uncut(NAME)
     syncs = sum(call.path == path and call.op == "sync" for call in known.calls)
     place = Place(tmp_path, ALL[NAME], library, crashes.OFTEN).made()

@@ -52,7 +52,7 @@ def _revive(made: Trial) -> None:
 
 
 def test_a_timer_counts_run_time_and_not_the_time_between() -> None:
-    """D5, law C7: a batch of ten seconds, four before the stop; after a day the next process waits the other six."""
+    """W7, D5, law C7: a batch of ten seconds, four before the stop; after a day the next process waits the other six."""
     text = Sketch("rows").batch("batch", "rows", "out", trigger={"timeout_seconds": 10}).sink("out").text()
     made = trial(text, [{"n": 0}, Pause(4000), {"n": 1}], time=SimulatedTime())
     made.hooks = Hooks(stopping=lambda: "enough" if made.time.now_ns >= 4_000_000_000 else None)
@@ -80,7 +80,7 @@ def test_a_file_whose_confirmed_bytes_were_changed_is_neither_cut_nor_written(tm
 
 
 def test_a_file_is_not_touched_by_a_process_that_was_overtaken(tmp_path: Path) -> None:
-    """law L3: also where it comes to the lock first; it is told what was found."""
+    """W5, law L3: also where it comes to the lock first; it is told what was found."""
     path = tmp_path / "out"
     path.write_bytes(b"abcdtail")
     for begun in (True, False):
@@ -115,7 +115,7 @@ def test_a_sink_can_ask_whether_its_process_is_still_the_runs_writer() -> None:
 
 
 def test_a_claim_is_durable_before_a_sink_is_opened() -> None:
-    """law L3: whoever wrote before is fenced off before its files are touched."""
+    """W5, law L3: whoever wrote before is fenced off before its files are touched."""
     made = died_at(SMALL["linear"], Cut(4, True))
     epochs: list[int] = []
     sink = made.sinks["out"]

@@ -100,6 +100,13 @@ def test_a_sync_fails_once(small: Small) -> None:
     assert [call.error for call in small.calls() if call.op == "sync"] == [0, errno.EIO]
 
 
+def test_a_sync_fails_and_the_process_dies_before_it_can_do_more(small: Small) -> None:
+    """The second sync, with EIO; the call after it is not made."""
+    code, said = small.run(Plan("dies", 2))
+    assert (code, said[4:]) == (-signal.SIGKILL, [f"sync error {errno.EIO}"])
+    assert [(call.op, call.error) for call in small.calls()[-2:]] == [("sync", errno.EIO), ("killed", 0)]
+
+
 def test_a_full_disk_takes_half_of_a_write_and_then_nothing_that_grows(small: Small) -> None:
     """The first growing write comes back short; a folder cannot be made; what does not grow goes on."""
     _, said = small.run(Plan("full", 4))

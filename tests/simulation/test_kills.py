@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
@@ -43,7 +44,7 @@ def _drawn(name: str, window: Window, uncut: UncutOf) -> Plan:
 @pytest.mark.parametrize(("window", "name"), WINDOWS)
 def test_a_run_that_is_killed_and_resumed_is_the_uncut_run(
         window: Window, name: str, tmp_path: Path, library: Path, uncut: UncutOf) -> None:
-    """G13, D9, G7, law P3, law T1, law T3: whatever the window, nothing acknowledged is lost and nothing is done twice."""
+    """W1, W2, G13, D9, G7, law P3, law T1, law T3: whatever the window, nothing acknowledged is lost, nothing done twice."""
     place = Place(tmp_path, ALL[name], library, crashes.OFTEN).made()
     cut = crashes.crash(place, [_drawn(name, window, uncut)], uncut(name))
     assert cut.wrong == []
@@ -51,9 +52,22 @@ def test_a_run_that_is_killed_and_resumed_is_the_uncut_run(
     assert (cut.without, cut.twice, cut.differing_sinks, cut.died) == (0, 0, 0, False)
 
 
+@pytest.mark.parametrize("window", ["between write and sync", "between write and confirmation"])
+def test_a_sink_that_holds_nothing_back_gets_what_was_in_doubt_again_under_its_key(
+        window: Window, tmp_path: Path, library: Path, uncut: UncutOf) -> None:
+    """W2, law R3: each row once or twice, always behind the one key of its write; no row is missing."""
+    place = Place(tmp_path, ALL["loose"], library, crashes.OFTEN).made()
+    cut = crashes.crash(place, [_drawn("loose", window, uncut)], uncut("loose"))
+    assert (cut.wrong, cut.reached) == ([], [window])
+    lines = [line.split(" ", 1) for line in (place.folder / "out/good.txt").read_text(encoding="utf-8").splitlines()]
+    times = Counter(row for _, row in lines)
+    assert set(times.values()) == {1, 2}
+    assert len({(key, row) for key, row in lines}) == len(times) == ALL["loose"].rows
+
+
 def test_a_run_that_is_killed_again_while_it_is_resumed_is_still_the_uncut_run(
         tmp_path: Path, library: Path, uncut: UncutOf) -> None:
-    """G13, C4, law P3: three processes, two of them killed in the midst of a gather's rows."""
+    """W2, G13, C4, law P3: three processes, two of them killed in the midst of a gather's rows."""
     place = Place(tmp_path, ALL["gathers"], library, crashes.OFTEN).made()
     plans = [_drawn("gathers", "between write and confirmation", uncut), Plan("kill", 60, "half")]
     cut = crashes.crash(place, plans, uncut("gathers"))

@@ -48,7 +48,7 @@ def test_a_run_is_opened_and_closed_in_one_transaction_with_the_ledgers_own_stre
 
 
 def test_what_is_acknowledged_is_on_record() -> None:
-    """law L1: news of rows comes after the commit that covers them, each time."""
+    """W1, law L1: news of rows comes after the commit that covers them, each time."""
     made = trial(LINEAR, numbered(450))
     told: list[int] = []
 
@@ -80,7 +80,7 @@ def _look(made: Trial, name: str, found: list[tuple[str, list[str], list[str]]])
 
 @pytest.mark.parametrize("backwards_us", [1, 3_600_000_000])
 def test_a_clock_that_is_set_back_is_not_believed(backwards_us: int) -> None:
-    """D5, law L7: stamps stand still until the clock has come to where it was; nothing is refused for it."""
+    """W7, D5, law L7: stamps stand still until the clock has come to where it was; nothing is refused for it."""
     made = trial(LINEAR)
     wall = [EPOCH_US]
     ports = replace(made.time.ports(), wall_us=lambda: wall[0])

@@ -29,7 +29,7 @@ def _told(report: Report) -> str:
 
 
 def test_every_seed_comes_to_what_the_oracle_allows_and_every_cut_run_to_what_the_uncut_one_did() -> None:
-    """C5, D9, G7, G13, law P2, law P3, law P4: production loop, recorder and fold, in worlds where things fail."""
+    """W1, W2, C5, D9, G7, G13, law P2, law P3, law P4: production loop, recorder and fold, in worlds where things fail."""
     assert [_told(report) for report in reports() if report.wrong] == []
 
 

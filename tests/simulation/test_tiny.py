@@ -40,7 +40,7 @@ def _wrong(report: Report) -> list[str]:
 
 @pytest.mark.parametrize("kind", WHOLE)
 def test_every_fate_of_every_branch_child_member_and_row_is_as_the_oracle_says(kind: str) -> None:
-    """A1, A2, B2, C3, E9, G1, G2, G3, G5, G8, G9, G10, G11, law C4, law C5, law C7: by every policy, merge, order."""
+    """W11, A1, A2, B2, C3, E9, G1, G2, G3, G5, G8, G9, G10, G11, law C4, law C5, law C7: by every policy, merge, order."""
     reports = [_whole(number) for number in _chosen(kind, WHOLE[kind])]
     assert [text for report in reports for text in _wrong(report)] == []
     assert sum((report.seen for report in reports), Counter())
@@ -48,7 +48,7 @@ def test_every_fate_of_every_branch_child_member_and_row_is_as_the_oracle_says(k
 
 @pytest.mark.parametrize("kind", [kind for kind, count in CUT.items() if count])
 def test_cut_at_every_commit_and_at_every_sink_they_come_to_the_same(kind: str) -> None:
-    """D9, G7, G13, law P3, law P4: held branches, open batches, late ones and lost ones over a resume."""
+    """W1, W2, D9, G7, G13, law P3, law P4: held branches, open batches, late ones and lost ones over a resume."""
     chance = Random(f"rows {kind}")
     cases = [case_of(chance.choice(by_kind()[kind])) for _ in range(CUT[kind])]
     alone = [case if kind == "batch" else single(case, chance.randrange(1000)) for case in cases]
@@ -57,6 +57,6 @@ def test_cut_at_every_commit_and_at_every_sink_they_come_to_the_same(kind: str) 
 
 @pytest.mark.parametrize("delivery", DELIVERIES)
 def test_at_every_write_a_sink_is_struck_in_every_way_whatever_it_promises(delivery: Delivery) -> None:
-    """G13, law P3, law R3: refused rows and failsinks among them; what is made again carries the same key."""
+    """W2, G13, law P3, law R3: refused rows and failsinks among them; what is made again carries the same key."""
     for number in by_kind()["sink"]:
         assert _wrong(cut_at_every_place(delivered(case_of(number), delivery))) == []

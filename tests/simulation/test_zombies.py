@@ -16,7 +16,7 @@ from tests.simulation.pipelines import ALL
 @pytest.mark.parametrize(("name", "refused"), [("loose", False), ("appends", True)])
 def test_of_two_resumes_one_wins_and_the_process_that_wakes_appends_nothing(
         name: str, refused: bool, tmp_path: Path, library: Path, uncut: UncutOf) -> None:
-    """G13, G7, law L3: the epoch decides; a file sink's lock on its file keeps everybody out while the zombie is there."""
+    """W5, G13, G7, law L3: the epoch decides; a file sink's lock keeps all others out while the zombie is there."""
     known = uncut(name)
     place = Place(tmp_path, ALL[name], library, crashes.OFTEN).made()
     found = zombies.woken(place, Plan("stop", 4, "after", f"sync:{ALL[name].sinks['good']}"), known)

@@ -1,0 +1,126 @@
+"""More than a run may hold: it stops in good order, says which limit, and goes on from there when there is room again.
+
+What stands for what: five open groups for a million, four rows in a batch for ten thousand, a generator without an end for
+an expansion without one. A limit is a number in the pipeline file; nothing else about it depends on how large it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import count
+from typing import Any
+
+import msgspec
+import pytest
+
+from ledger import events as e
+from ledger.errors import RunIncomplete
+from tests.kit.deaths import facts
+from tests.kit.effects import expanding_by_effect
+from tests.kit.forks import Row
+from tests.kit.pipelines import Ran, Sketch, Trial, trial
+from tests.kit.small_runs import anew, numbered
+
+LIMIT = 5
+
+
+def waiting_groups(limits: dict[str, int]) -> str:
+    """Forks whose second branch waits in a batch for the end of the source, so that every group stays open."""
+    sketch = Sketch("rows", limits=limits).fork("split", "rows", "a", "b")
+    sketch.batch("slow", "b", "c", output_mode="passthrough")
+    return sketch.join("join", {"a": "a", "b": "c"}, "require_all", "out").sink("out").text()
+
+
+def waiting_members(limits: dict[str, int]) -> str:
+    """A batch that the end of the source makes due."""
+    return Sketch("rows", limits=limits).batch("slow", "rows", "out").sink("out").text()
+
+
+Making = Callable[[dict[str, int]], str]
+STOPS: Sequence[tuple[Making, str]] = ((waiting_groups, "open_groups"), (waiting_members, "batch_rows"))
+ROWS = 20
+
+
+def next_process(made: Trial, text: str) -> Trial:
+    """Another process with this file, over what the first one left."""
+    other = anew(trial(text, numbered(ROWS)), made.store)
+    other.sinks, other.bound = made.sinks, replace(other.bound, sinks={**made.sinks})
+    return other
+
+
+def exceeded(ran: Ran, limit: str) -> None:
+    """It says which limit, and that the run can be carried on."""
+    assert ran.fault is not None
+    assert (ran.fault.code, ran.fault.where) == ("LIMIT_EXCEEDED", f"limits.{limit}")
+    assert "resume" in ran.fault.next_step
+    assert ran.told()[-1] == f"RunInterrupted limit_exceeded limits.{limit}"
+
+
+@pytest.mark.parametrize(("making", "limit"), STOPS)
+def test_a_run_that_held_too_much_goes_on_when_it_may_hold_more(making: Making, limit: str) -> None:
+    """W15, G13, D8: as often as it is resumed within the limit it says so again; with more room it is the uncut run."""
+    made = trial(making({limit: LIMIT}), numbered(ROWS))
+    stopped = made.go()
+    exceeded(stopped, limit)
+    assert stopped.verdict.rows == LIMIT + 1
+    for _ in range(3):
+        again = next_process(made, making({limit: LIMIT})).again()
+        exceeded(again, limit)
+        assert len(again.of(e.RowRead)) == LIMIT + 1
+    wide = making({limit: ROWS})
+    ran = next_process(made, wide).again(accept_changes=True)
+    assert [change.field for change in ran.of(e.RunClaimed)[-1].changes] == [f"limits.{limit}"]
+    assert facts(ran) == facts(trial(wide, numbered(ROWS)).go())
+
+
+@pytest.mark.parametrize("rows", [LIMIT + 1, 10_000])
+def test_what_is_held_depends_on_the_limit_and_not_on_the_source(rows: int) -> None:
+    """W15, D8: of ten thousand rows as many groups are opened as of six: one more than may be."""
+    recorder, loop = trial(waiting_groups({"open_groups": LIMIT}), numbered(rows)).opened()
+    with pytest.raises(RunIncomplete, match="LIMIT_EXCEEDED"):
+        loop.run()
+    state = recorder.state
+    assert (state.open_groups, state.rows_read, len(state.tokens)) == (LIMIT + 1, LIMIT + 1, 3 * (LIMIT + 1))
+
+
+# --- expansions without an end ---------------------------------------------------------------------------------------
+
+
+class Endless:
+    """Rows for ever; `drawn` is how many were asked for."""
+
+    def __init__(self) -> None:
+        self.drawn = 0
+
+    def __call__(self, row: object, **named: Any) -> object:
+        """A generator, for row 0 or a batch with it."""
+        first = row[0] if isinstance(row, list) else row
+        return self._rows() if isinstance(first, dict) and first["n"] == 0 else [first]
+
+    def _rows(self) -> Iterator[Row]:
+        for n in count():
+            self.drawn += 1
+            yield {"n": n}
+
+
+EXPANDING = Sketch("rows", limits={"expand_children": LIMIT}).step("many", "rows", "out", "errors", expands=True)
+GATHERED = Sketch("rows", limits={"expand_children": LIMIT}).step("many", "rows", "c", "errors", expands=True).gather(
+    "join", "many", "c", "require_all", "out")
+BATCHED = Sketch("rows", limits={"batch_rows": LIMIT}).batch("many", "rows", "out", "errors", trigger={"count": 1})
+
+
+@pytest.mark.parametrize("text", [
+    EXPANDING.sink("out", "errors").text(), GATHERED.sink("out", "errors").text(), BATCHED.sink("out", "errors").text(),
+    expanding_by_effect(EXPANDING.sink("out", "errors").text(), "many"),
+], ids=["step", "gathered", "batch", "effect"])
+def test_an_expansion_without_an_end_is_asked_for_one_row_too_many_and_no_more(text: str) -> None:
+    """W15, E1: its row leaves as one that failed, the other goes on, and the run is finished."""
+    endless = Endless()
+    ran = trial(text, numbered(2), {"many": endless}).go()
+    assert endless.drawn == LIMIT + 1
+    failed = [event for event in ran.events if isinstance(event, e.StepFailed | e.BatchFailed)]
+    assert [event.code for event in failed] == ["limit_exceeded"]
+    assert ran.rows("errors") == [{"n": 0}]
+    assert ran.receipt.status == "completed"
+    assert msgspec.json.encode(ran.rows("out")).count(b'"n":1') >= 1

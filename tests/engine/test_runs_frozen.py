@@ -1,0 +1,91 @@
+"""Plugins that write into what they were given: the attempt has failed, and nobody else sees another row."""
+
+from __future__ import annotations
+
+import operator
+import random
+from bisect import insort
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from ledger import events as e
+from tests.kit.effects import asking
+from tests.kit.pipelines import Ran, Sketch, trial
+
+ROW = {"n": 1, "list": [3, 1, 2], "deep": [{"x": {"y": [1]}}]}
+
+WRITES: Mapping[str, Callable[[Any], object]] = {
+    "sets a field": lambda row: operator.setitem(row, "n", 2),
+    "deletes a field": lambda row: operator.delitem(row, "n"),
+    "updates": lambda row: row.update(n=2),
+    "merges in place": lambda row: row.__ior__({"n": 2}),
+    "pops": lambda row: row.pop("n"),
+    "pops an item": lambda row: row.popitem(),
+    "sets a default": lambda row: row.setdefault("more", 2),
+    "clears": lambda row: row.clear(),
+    "sets an element": lambda row: operator.setitem(row["list"], 0, 9),
+    "sets a slice": lambda row: operator.setitem(row["list"], slice(None), [9]),
+    "deletes an element": lambda row: operator.delitem(row["list"], 0),
+    "appends": lambda row: row["list"].append(9),
+    "extends": lambda row: row["list"].extend([9]),
+    "extends in place": lambda row: row["list"].__iadd__([9]),
+    "multiplies in place": lambda row: row["list"].__imul__(2),
+    "inserts": lambda row: row["list"].insert(0, 9),
+    "inserts in order": lambda row: insort(row["list"], 2),
+    "removes": lambda row: row["list"].remove(3),
+    "pops an element": lambda row: row["list"].pop(),
+    "sorts": lambda row: row["list"].sort(),
+    "reverses": lambda row: row["list"].reverse(),
+    "shuffles": lambda row: random.Random(1).shuffle(row["list"]),
+    "clears a list": lambda row: row["list"].clear(),
+    "writes far below": lambda row: row["deep"][0]["x"]["y"].append(2),
+    "sets far below": lambda row: operator.setitem(row["deep"][0]["x"], "y", 2),
+    "runs code in it": lambda row: exec("n = 2", {}, row),
+    "gives it an attribute": lambda row: setattr(row, "more", 2),
+}
+
+
+def failed(ran: Ran, code: str, text: str) -> None:
+    """The attempt failed, and the row that leaves is the one that was read."""
+    assert code == "plugin_raised"
+    assert text.startswith(("TypeError: rows are frozen: ", "AttributeError: "))
+    assert ran.payload(ran.one(e.RowRead).data) == ROW
+    assert (ran.rows("out"), ran.rows("errors")) == ([], [ROW])
+
+
+@pytest.mark.parametrize("how", WRITES)
+def test_a_step_that_writes_into_its_row_has_failed(how: str) -> None:
+    """W8, E1, D4: by an attempt of its own, with the row as it was read."""
+    text = Sketch("rows").step("step", "rows", "out", "errors").sink("out", "errors").text()
+    ran = trial(text, [ROW], {"step": lambda row: WRITES[how](row) or row}).go()
+    failure = ran.one(e.StepFailed)
+    failed(ran, failure.code, ran.payload(failure.error))
+
+
+@pytest.mark.parametrize("how", WRITES)
+def test_an_effect_that_writes_into_its_row_has_failed(how: str) -> None:
+    """W8, E1: the same beside the loop."""
+    ran = trial(asking("errors", attempts=3), [ROW], {"ask": lambda row, attempt: WRITES[how](row) or row}).go()
+    failure = ran.one(e.StepFailed)
+    failed(ran, failure.code, ran.payload(failure.error))
+
+
+@pytest.mark.parametrize("how", WRITES)
+def test_a_batch_that_writes_into_its_rows_has_failed(how: str) -> None:
+    """W8, E1: the same for members."""
+    text = Sketch("rows", attempts=3).batch("batch", "rows", "out", "errors").sink("out", "errors").text()
+    ran = trial(text, [ROW], {"batch": lambda rows: WRITES[how](rows[0]) or list(rows)}).go()
+    failure = ran.one(e.BatchFailed)
+    failed(ran, failure.code, ran.payload(failure.error))
+
+
+@pytest.mark.parametrize("how", WRITES)
+def test_a_branch_that_writes_into_its_row_changes_nothing_for_its_sibling(how: str) -> None:
+    """W8, D4: the sibling comes later, and sees and sends on what was read."""
+    sketch = Sketch("rows").fork("split", "rows", "a", "b").step("one", "a", "out", "errors").step("two", "b", "c")
+    text = sketch.step("three", "c", "out").sink("out", "errors").text()
+    ran = trial(text, [ROW], {"one": lambda row: WRITES[how](row) or row, "two": lambda row: {**row, "seen": True}}).go()
+    assert ran.rows("out") == [{**ROW, "seen": True}]
+    assert ran.outcomes == {"0": "forked", "0.a": "routed", "0.b": "completed"}
