@@ -89,11 +89,11 @@ class Loop:
         """Go on until the source has ended and everything is flushed (None), or until there is a reason to stop.
 
         Raises `RunIncomplete` when the source or a sink failed: the rows read so far finish first, and everything is
-        committed.
+        committed; at once when more groups are open than may be, for one row can open any number of them.
         """
         try:
             self._take_up()
-            while (reason := self._hooks.stopping()) is None:
+            while (reason := self._hooks.stopping()) is None and not self._has_too_many_groups():
                 self._tick()
                 self._check_limits()
                 if not self._go_on():
@@ -103,6 +103,8 @@ class Loop:
             raise
         self._finish_what_runs()
         self._flush()
+        if reason is None:
+            raise _too_many_groups(self._pipeline.open_groups_max)
         return reason
 
     def _take_up(self) -> None:
@@ -201,12 +203,11 @@ class Loop:
             active_ms = recorder.active_ms
 
     def _check_limits(self) -> None:
-        if self._fault is not None:
-            return
-        if self._state.open_groups > self._pipeline.open_groups_max:
-            self._fault = _too_many_groups(self._pipeline.open_groups_max)
-        elif self._state.batches and (batch := self._aggregations.over_limit) is not None:
+        if self._fault is None and self._state.batches and (batch := self._aggregations.over_limit) is not None:
             self._fault = _too_large(batch, self._limits.batch_rows_max)
+
+    def _has_too_many_groups(self) -> bool:
+        return self._state.open_groups > self._pipeline.open_groups_max
 
     def _something_waits(self) -> bool:
         """Whether something goes on by itself: an attempt that runs, or another attempt that will be due."""
@@ -251,10 +252,13 @@ class Loop:
                                     next_step="mend the source, then resume the run")
 
     def _drain(self) -> None:
-        """Take tokens to their nodes until none is left, or a commit's time has passed: an expansion can leave very many."""
-        stack, handlers, recorder = self.desk.stack, self._handlers, self._recorder
-        until_ms = recorder.active_ms + COMMIT_EVERY_MS
-        while recorder.active_ms < until_ms:
+        """Take tokens to their nodes until none is left, or a commit's time has passed: an expansion can leave very many.
+
+        So can steps that expand one after the other, each child a group: then until too many are open.
+        """
+        stack, handlers, recorder, state = self.desk.stack, self._handlers, self._recorder, self._state
+        until_ms, groups_max = recorder.active_ms + COMMIT_EVERY_MS, self._pipeline.open_groups_max
+        while recorder.active_ms < until_ms and state.open_groups <= groups_max:
             if stack:
                 token, row = stack.pop()
                 handlers[token.node](token, row)

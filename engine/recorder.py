@@ -21,10 +21,11 @@ from engine.masking import Masking
 from engine.ports import Ports
 from ledger import events as e
 from ledger.codec import VERSION_OF
+from ledger.errors import RunIncomplete
 from ledger.events import Change, Commitment, Event, RunClaimed, RunStarted
 from ledger.fold import State, apply
 from ledger.graph import Graph
-from ledger.store import Part, StreamStatus
+from ledger.store import PAYLOAD_BYTES_MAX, Part, StreamStatus
 from ledger.writer import Writer
 
 SALT_BYTES = 16
@@ -95,7 +96,13 @@ class Recorder:
         )
 
     def keep(self, data: bytes, *, permanent: bool = False) -> Commitment:
-        """Buffer a payload; the event that carries the commitment must be recorded next."""
+        """Buffer a payload; the event that carries the commitment must be recorded next.
+
+        Raises `RunIncomplete` for more than a store holds: a merged row has no other bound.
+        """
+        if len(data) > PAYLOAD_BYTES_MAX:
+            raise RunIncomplete("LIMIT_EXCEEDED", f"expected a row of at most {PAYLOAD_BYTES_MAX} bytes, found {len(data)}",
+                                where="ledger", next_step="run again with smaller rows or groups")
         return self._writer.keep(self.ports.random_bytes(SALT_BYTES), data, permanent=permanent)
 
     def keep_text(self, text: str) -> Commitment:

@@ -1,7 +1,8 @@
 """Rows: JSON objects, frozen once they are in the pipeline.
 
 Why frozen: one row is shared by a fork's branches and by the record; a plugin that changed its input would change what
-the others see and what the log says they saw.
+the others see and what the log says they saw. What a plugin is given is a copy (`own`), so that even code which knows no
+mutators changes only that.
 
 Invariants: a `Row` holds only what JSON can say and 64-bit readers can read back: null, bool, str without lone
 surrogates, int of 64 bits, finite float, list, object with str keys; at most `DEPTH_MAX` levels.
@@ -68,6 +69,19 @@ def _frozen(value: object) -> object:
     if type(value) is not FrozenList and isinstance(value, list):
         return FrozenList(map(_frozen, value))
     return value
+
+
+def own(row: FrozenRow) -> FrozenRow:
+    """A frozen copy for a plugin to look at: compiled code (`heapq`, `eval` in a row) writes past the mutators."""
+    if _FLAT.issuperset(map(type, row.values())):
+        return FrozenRow(row)
+    return FrozenRow((key, _own(value)) for key, value in row.items())
+
+
+def _own(value: object) -> object:
+    if type(value) is FrozenRow:
+        return own(value)
+    return FrozenList(map(_own, value)) if type(value) is FrozenList else value
 
 
 def thaw(value: object) -> object:

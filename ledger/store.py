@@ -19,6 +19,9 @@ from typing import Literal, NamedTuple, Protocol
 
 from ledger.errors import LedgerUnavailable
 
+PAYLOAD_BYTES_MAX = 900_000_000
+"""What every store holds: SQLite's rows are of at most 1 000 000 000 bytes unless it was built otherwise."""
+
 StreamStatus = Literal["running", "interrupted", "completed", "failed", "ledger"]
 
 

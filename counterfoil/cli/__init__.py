@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from counterfoil.cli.output import ReaderGone, note
+from counterfoil.cli.output import let_go, note
 from ledger.errors import CounterfoilError
 from ledger.ids import is_text
 
@@ -74,7 +74,7 @@ def _ended(code: int) -> int:
         if sys.stdout is not None:
             sys.stdout.flush()
     except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        let_go()
     return code
 
 
@@ -88,8 +88,6 @@ def _run(given: list[str]) -> int:
                        "another directory", 2, debug=debug)
     try:
         result: Any = cli.main(args=given, prog_name="counterfoil", standalone_mode=False)
-    except ReaderGone:
-        return 0
     except CounterfoilError as error:
         return _failed(str(error), error.exit_code, debug=debug)
     except click.exceptions.NoArgsIsHelpError as error:

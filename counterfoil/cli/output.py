@@ -1,11 +1,14 @@
 """Answers on stdout: as a table for people, as one JSON document, or as one JSON object a line.
 
-Invariant: whatever comes from rows is shown as data: control characters are escaped, so no row can talk to a terminal.
+Invariants: whatever comes from rows is shown as data: control characters are escaped, so no row can talk to a terminal.
+When the reader of stdout has gone away nothing more is said there, and everything else is as ever: the exit code too.
 """
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -23,10 +26,6 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u206
 _encode = msgspec.json.Encoder().encode
 
 
-class ReaderGone(Exception):
-    """Whoever read stdout has gone away: there is nobody to tell anything."""
-
-
 def plain(text: str) -> str:
     """The text with every control, direction and zero-width character escaped."""
     return _CONTROL.sub(lambda match: match.group().encode("unicode_escape").decode(), text)
@@ -34,7 +33,7 @@ def plain(text: str) -> str:
 
 def say(text: str) -> None:
     """A line for people on stdout."""
-    put(plain(text))
+    _put(plain(text))
 
 
 def note(text: str) -> None:
@@ -43,15 +42,22 @@ def note(text: str) -> None:
         click.echo(plain(text), err=True)
 
 
-def put(text: str) -> None:
-    """A line on stdout as it is. Raises `ReaderGone`, or `CounterfoilError` when it cannot be written."""
+def _put(text: str) -> bool:
+    """A line on stdout; False when its reader has gone away. Raises `CounterfoilError` when it cannot be written."""
     try:
         click.echo(text)
+        return True
     except BrokenPipeError:
-        raise ReaderGone from None
+        let_go()
+        return False
     except OSError as error:
         raise CounterfoilError("STDOUT_FAILED", f"expected to write the answer, found {error.strerror or error}",
                                where="stdout", next_step="mend what stands behind it, then ask again") from error
+
+
+def let_go() -> None:
+    """Nobody reads stdout any more: what is still written goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def rows(name: str, found: Iterable[Mapping[str, Any]], form: str, *, complete: bool = True,
@@ -61,11 +67,12 @@ def rows(name: str, found: Iterable[Mapping[str, Any]], form: str, *, complete: 
     `why` says what is missing when it is not complete, where the answer itself cannot.
     """
     if form == JSON:
-        _put({"schema": f"counterfoil/{name}/1", "rows": list(found), "complete": complete})
+        _put(_as_json({"schema": f"counterfoil/{name}/1", "rows": list(found), "complete": complete}))
         return
     if form == JSONL:
         for row in found:
-            _put(row)
+            if not _put(_as_json(row)):
+                return
     else:
         table(list(found), columns)
     if not complete:
@@ -74,19 +81,20 @@ def rows(name: str, found: Iterable[Mapping[str, Any]], form: str, *, complete: 
 
 def answer(name: str, value: Mapping[str, Any], form: str) -> None:
     """One object as JSON (a table is the command's own affair)."""
-    _put({"schema": f"counterfoil/{name}/1", **value})
+    _put(_as_json({"schema": f"counterfoil/{name}/1", **value}))
 
 
 def table(found: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> None:
     """Aligned columns; nothing at all says `(none)`."""
     if not found:
-        put("(none)")
+        _put("(none)")
         return
     names = list(columns or found[0])
     cells = [[_cell(row.get(name)) for name in names] for row in found]
     widths = [max(len(plain(name)), *(len(line[n]) for line in cells)) for n, name in enumerate(names)]
     for line in (map(plain, names), *cells):
-        put("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        if not _put("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()):
+            return
 
 
 def _cell(value: object) -> str:
@@ -101,6 +109,6 @@ def value_text(value: object) -> str:
     return _encode(value).decode()
 
 
-def _put(value: Mapping[str, Any]) -> None:
+def _as_json(value: Mapping[str, Any]) -> str:
     text = _encode(value).decode()
-    put(text if text.isascii() else _CONTROL.sub(lambda match: f"\\u{ord(match.group()):04x}", text))
+    return text if text.isascii() else _CONTROL.sub(lambda match: f"\\u{ord(match.group()):04x}", text)

@@ -131,7 +131,7 @@ def signals() -> Iterator[Callable[[], str | None]]:
 @contextmanager
 def progress() -> Iterator[Callable[[int], None]]:
     """Rows so far: a bar on a terminal, else a line now and then, both on stderr. -1 ends it early."""
-    if sys.stderr.isatty():
+    if sys.stderr is not None and sys.stderr.isatty():
         with _bar() as advance:
             yield advance
         return

@@ -27,7 +27,7 @@ from engine.executors.calls import (
 )
 from engine.executors.keeper import Keeper
 from engine.plugin_api import BatchResult, Derived, Rejected
-from engine.rows import FrozenList, FrozenRow
+from engine.rows import FrozenList, FrozenRow, own
 from ledger import ids
 from ledger.events import (
     BatchFailed,
@@ -91,7 +91,8 @@ def call(bound: BoundAggregation, rows: Sequence[FrozenRow], limits: Limits, now
     """Compute a batch once. Whatever the plugin raises fails this attempt; only a KeyboardInterrupt is not its own."""
     began_ns = now_ns()
     try:
-        made, rejected = _judged(bound, rows, bound.call(cast("Sequence[FrozenRow]", FrozenList(rows))), limits)
+        given = cast("Sequence[FrozenRow]", FrozenList(map(own, rows)))
+        made, rejected = _judged(bound, rows, bound.call(given), limits)
     except KeyboardInterrupt:
         raise
     except Refused as refused:

@@ -18,7 +18,7 @@ from engine.codes import BAD_CODE, code_of
 from engine.executors.keeper import describe
 from engine.plugin_api import RetryableError, RowError
 from engine.recorder import encode_row
-from engine.rows import FrozenRow, check_row, freeze
+from engine.rows import FrozenRow, check_row, freeze, own
 
 PLUGIN_RAISED = "plugin_raised"
 BAD_OUTPUT = "bad_output"
@@ -82,10 +82,11 @@ def call(step: BoundStep, run: Transform, row: FrozenRow, limits: Limits, now_ns
     began_ns = now_ns()
     answered_ns = began_ns
     try:
-        result = run(row)
+        given = own(row)
+        result = run(given)
         answered_ns = now_ns()
         expanded = False
-        if result is row:
+        if result is given and given == row:
             made: tuple[Made, ...] = (Made(row, None),)
         elif isinstance(result, (list, Iterator)):
             made, expanded = _children(step, result, limits), True

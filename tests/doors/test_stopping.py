@@ -166,6 +166,31 @@ def test_a_run_whose_reader_has_gone_is_run_to_its_end() -> None:
         assert (ask("show", run)["status"], ask("verify", run)["ok"]) == ("completed", True)
 
 
+def test_what_went_wrong_is_said_and_counts_though_the_answer_has_no_reader() -> None:
+    """W14: a source that fails, a receipt that does not fit, rows that are not wanted: the exit code, and why on stderr."""
+    rows = ", ".join('{"id": "0"}' for _ in range(50))
+    write({"in.json": f"[{rows}, {{\"id\": ", "in.csv": "id\n0\n", "pipeline.yaml": PIPELINE,
+           "broken.yaml": PIPELINE.replace("plugin: csv", "plugin: json").replace("in.csv", "in.json")})
+    done("run", "pipeline.yaml", "--run-id", "good")
+    for arguments, code, said in (
+            (("run", "broken.yaml"), 4, "SOURCE_FAILED"), (("run", "broken.yaml", "-o", "json"), 4, "SOURCE_FAILED"),
+            (("verify", "good", "--expect", f"1:{'0' * 64}"), 5, "VERIFY_FAILED"),
+            (("verify", "good", "--expect", f"1:{'0' * 64}", "-o", "json"), 5, "VERIFY_FAILED")):
+        with running(*arguments, "--ledger", URL) as process:
+            assert process.stdout is not None and process.stderr is not None
+            process.stdout.close()
+            assert process.stderr.read().splitlines()[-1].startswith(f"{said}: ")
+            assert process.wait(SECONDS_MAX) == code
+
+
+def test_a_run_without_a_standard_error_is_a_run() -> None:
+    """Nobody hears of its progress."""
+    write({"pipeline.yaml": PIPELINE, "in.csv": "id\n0\n"})
+    shell = ["sh", "-c", 'exec "$@" 2>&-', "sh", *COMMAND, "run", "pipeline.yaml", "--run-id", "mute", "--ledger", URL]
+    told = subprocess.run(shell, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)
+    assert (told.returncode, told.stdout.splitlines()[0][:13]) == (0, "run mute comp")
+
+
 def test_a_full_disk_behind_stdout_is_one_line() -> None:
     """Data that could not be written is said: exit 1, no traceback."""
     write({"pipeline.yaml": PIPELINE, "in.csv": "id\n0\n"})

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from engine import recorder
 from ledger import events as e
 from ledger.errors import RunIncomplete
 from tests.kit.deaths import facts
@@ -42,9 +43,9 @@ STOPS: Sequence[tuple[Making, str]] = ((waiting_groups, "open_groups"), (waiting
 ROWS = 20
 
 
-def next_process(made: Trial, text: str) -> Trial:
-    """Another process with this file, over what the first one left."""
-    other = anew(trial(text, numbered(ROWS)), made.store)
+def next_process(made: Trial, now: Trial) -> Trial:
+    """Another process with the file of `now`, over what the first one left."""
+    other = anew(now, made.store)
     other.sinks, other.bound = made.sinks, replace(other.bound, sinks={**made.sinks})
     return other
 
@@ -65,11 +66,11 @@ def test_a_run_that_held_too_much_goes_on_when_it_may_hold_more(making: Making, 
     exceeded(stopped, limit)
     assert stopped.verdict.rows == LIMIT + 1
     for _ in range(3):
-        again = next_process(made, making({limit: LIMIT})).again()
+        again = next_process(made, trial(making({limit: LIMIT}), numbered(ROWS))).again()
         exceeded(again, limit)
         assert len(again.of(e.RowRead)) == LIMIT + 1
     wide = making({limit: ROWS})
-    ran = next_process(made, wide).again(accept_changes=True)
+    ran = next_process(made, trial(wide, numbered(ROWS))).again(accept_changes=True)
     assert [change.field for change in ran.of(e.RunClaimed)[-1].changes] == [f"limits.{limit}"]
     assert facts(ran) == facts(trial(wide, numbered(ROWS)).go())
 
@@ -77,11 +78,38 @@ def test_a_run_that_held_too_much_goes_on_when_it_may_hold_more(making: Making, 
 @pytest.mark.parametrize("rows", [LIMIT + 1, 10_000])
 def test_what_is_held_depends_on_the_limit_and_not_on_the_source(rows: int) -> None:
     """W15, D8: of ten thousand rows as many groups are opened as of six: one more than may be."""
-    recorder, loop = trial(waiting_groups({"open_groups": LIMIT}), numbered(rows)).opened()
+    one, loop = trial(waiting_groups({"open_groups": LIMIT}), numbered(rows)).opened()
     with pytest.raises(RunIncomplete, match="LIMIT_EXCEEDED"):
         loop.run()
-    state = recorder.state
+    state = one.state
     assert (state.open_groups, state.rows_read, len(state.tokens)) == (LIMIT + 1, LIMIT + 1, 3 * (LIMIT + 1))
+
+
+def many_of_one(limits: dict[str, int]) -> str:
+    """One row becomes 6 * 6 * 6, and each of those forks; the second branches wait for the end of the source."""
+    sketch = Sketch("rows", limits=limits)
+    for step, before, after in (("one", "rows", "c1"), ("two", "c1", "c2"), ("three", "c2", "c3")):
+        sketch.step(step, before, after, expands=True)
+    sketch.fork("split", "c3", "a", "b").batch("slow", "b", "c", output_mode="passthrough")
+    return sketch.join("join", {"a": "a", "b": "c"}, "require_all", "out").sink("out").text()
+
+
+def test_the_groups_of_one_row_are_bounded_too() -> None:
+    """W15, G13, D8: one group more than may be is opened, the rest waits for more room, and then it is the uncut run."""
+
+    def six(row: Any) -> list[Row]:
+        return [{"n": row["n"] * 6 + child} for child in range(6)]
+
+    steps = dict.fromkeys(("one", "two", "three"), six)
+    made = trial(many_of_one({"open_groups": LIMIT}), numbered(1), steps)
+    exceeded(made.go(), "open_groups")
+    one, loop = trial(many_of_one({"open_groups": LIMIT}), numbered(1), steps).opened()
+    with pytest.raises(RunIncomplete, match="LIMIT_EXCEEDED"):
+        loop.run()
+    assert (one.state.open_groups, one.state.rows_read) == (LIMIT + 1, 1)
+    wide = many_of_one({"open_groups": 6**3})
+    ran = next_process(made, trial(wide, numbered(1), steps)).again(accept_changes=True)
+    assert facts(ran) == facts(trial(wide, numbered(1), steps).go())
 
 
 # --- expansions without an end ---------------------------------------------------------------------------------------
@@ -124,3 +152,21 @@ def test_an_expansion_without_an_end_is_asked_for_one_row_too_many_and_no_more(t
     assert ran.rows("errors") == [{"n": 0}]
     assert ran.receipt.status == "completed"
     assert msgspec.json.encode(ran.rows("out")).count(b'"n":1') >= 1
+
+
+def test_a_merged_row_that_no_store_could_hold_stops_the_run_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """W15: however often it is resumed; 2 000 bytes stand for what SQLite holds in a row."""
+    monkeypatch.setattr(recorder, "PAYLOAD_BYTES_MAX", 2000)
+
+    def children(row: Any) -> list[Row]:
+        return [{"n": row["n"], "text": "x" * 500} for _ in range(5)]
+
+    sketch = Sketch("rows").step("many", "rows", "c", expands=True).gather("join", "many", "c", "require_all", "out")
+    text = sketch.sink("out").text()
+    made = trial(text, numbered(2), {"many": children})
+    stopped = made.go()
+    again = next_process(made, trial(text, numbered(2), {"many": children})).again()
+    for ran in (stopped, again):
+        assert ran.fault is not None
+        assert (ran.fault.code, ran.fault.where) == ("LIMIT_EXCEEDED", "ledger")
+        assert ran.told()[-1] == "RunInterrupted limit_exceeded ledger"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import operator
 import random
 from bisect import insort
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from engine.rows import thaw
 from ledger import events as e
 from tests.kit.effects import asking
 from tests.kit.pipelines import Ran, Sketch, trial
@@ -89,3 +91,43 @@ def test_a_branch_that_writes_into_its_row_changes_nothing_for_its_sibling(how: 
     ran = trial(text, [ROW], {"one": lambda row: WRITES[how](row) or row, "two": lambda row: {**row, "seen": True}}).go()
     assert ran.rows("out") == [{**ROW, "seen": True}]
     assert ran.outcomes == {"0": "forked", "0.a": "routed", "0.b": "completed"}
+
+
+PAST: Mapping[str, Callable[[Any], object]] = {
+    "heapifies": lambda row: heapq.heapify(row["list"]),
+    "pushes onto a heap": lambda row: heapq.heappush(row["list"], 0),
+    "pops from a heap": lambda row: heapq.heappop(row["list"]),
+    "sorts as any list": lambda row: list.sort(row["list"]),
+    "sorts far below": lambda row: list.clear(row["deep"][0]["x"]["y"]),
+    "updates as any dict": lambda row: dict.update(row, n=2),
+    "computes in it": lambda row: eval("n", row),
+}
+"""Writes that no mutator hears of."""
+
+
+@pytest.mark.parametrize("how", PAST)
+def test_what_writes_past_the_mutators_changes_no_row_but_its_own(how: str) -> None:
+    """W8, D4, law C6: whatever it gives back is judged and recorded as its row; its sibling and the record keep theirs."""
+    sketch = Sketch("rows").fork("split", "rows", "a", "b").step("one", "a", "c", "errors").step("two", "b", "d")
+    text = sketch.join("join", {"a": "c", "b": "d"}, "require_all", "out", merge="nested").sink("out", "errors").text()
+    ran = trial(text, [ROW], {"one": lambda row: (PAST[how](row), row)[1], "two": lambda row: {**row}}).go()
+    assert ran.payload(ran.one(e.RowRead).data) == ROW
+    mine: Any = thaw(ROW)
+    PAST[how](mine)
+    if how == "computes in it":
+        assert (ran.one(e.StepFailed).code, ran.rows("out"), ran.rows("errors")) == ("bad_output", [], [ROW])
+    else:
+        assert ran.rows("out") == [{"a": mine, "b": ROW}]
+
+
+@pytest.mark.parametrize("how", PAST)
+def test_a_batch_or_an_effect_that_writes_past_the_mutators_changes_its_own_rows_only(how: str) -> None:
+    """W8: what fails then leaves with the row as it was read."""
+
+    def fails(row: Any) -> None:
+        PAST[how](row)
+        raise ValueError("no")
+
+    text = Sketch("rows").batch("batch", "rows", "out", "errors").sink("out", "errors").text()
+    assert trial(text, [ROW], {"batch": lambda rows: fails(rows[0])}).go().rows("errors") == [ROW]
+    assert trial(asking("errors"), [ROW], {"ask": lambda row, attempt: fails(row)}).go().rows("errors") == [ROW]
