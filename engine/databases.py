@@ -148,7 +148,7 @@ def _opener(path: Path, access: Access) -> Callable[[], sqlite3.Connection]:
                 raw.execute("PRAGMA query_only = ON")
             else:
                 raw.execute("PRAGMA foreign_keys = ON")
-                raw.execute("PRAGMA synchronous = FULL")
+                raw.execute("PRAGMA synchronous = EXTRA")  # FULL: power can bring back the journal of what was committed
         except sqlite3.Error:
             raw.close()
             raise

@@ -46,6 +46,13 @@ def test_who_writes_waits_before_it_looks(path: Path, monkeypatch: pytest.Monkey
     assert table(path) == [(1,), (2,)]
 
 
+@pytest.mark.parametrize("access", ["make", "write"])
+def test_who_writes_waits_until_the_end_of_the_journal_is_on_disk(path: Path, access: databases.Access) -> None:
+    """W3, law R3: `EXTRA` syncs the directory in which the journal ended; with `FULL` power can take a commit back."""
+    with Database(url(path)).engine(access).connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 3
+
+
 def test_only_who_makes_it_makes_a_file(path: Path) -> None:
     """A sink makes one when it is opened; afterwards one that is gone is gone."""
     path.unlink()

@@ -6,7 +6,9 @@ with the fold, and then compared with the fold's and with the read tables.
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +16,7 @@ import msgspec
 
 from counterfoil import api
 from counterfoil.ledgers import Ledger
+from engine.sinks.database_receipts import OWN_TABLES
 from ledger import events as e
 from ledger import reader
 from ledger.store import Store
@@ -74,7 +77,16 @@ def ends_in_log(store: Store, run: str) -> tuple[dict[str, End], Count]:
 
 
 def _bytes(path: Path) -> bytes:
-    return path.read_bytes() if path.exists() else b""
+    """A sink's file; of a database the rows of its tables, but not the sink's own."""
+    if not path.exists():
+        return b""
+    if path.suffix != ".db":
+        return path.read_bytes()
+    with closing(sqlite3.connect(path)) as database:
+        tables = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")
+                  if name not in OWN_TABLES]
+        rows = [(name, *row) for name in tables for row in database.execute(f'SELECT * FROM "{name}" ORDER BY rowid')]
+    return "".join(f"{row!r}\n" for row in rows).encode()
 
 
 def _told(path: Path) -> list[tuple[str, str]]:

@@ -8,6 +8,7 @@ from tests.simulation.mutation import Mutant
 
 FILES = "tests/engine/test_sink_files.py::"
 STORES = "tests/ledger/test_stores.py::"
+DATABASES = "tests/engine/test_databases.py::"
 SQLITE = "tests/ledger/test_sqlite_store.py::"
 EFFECTS = "tests/engine/test_runs_effects.py::"
 ON = "tests/simulation/test_going_on.py::"
@@ -31,6 +32,8 @@ MUTANTS: Sequence[Mutant] = (
     Mutant("what_could_not_be_synced_is_relied_on", "law P3", "ledger/sqlite_store.py",
            "            os.fsync(log.fileno())\n", "",
            SQLITE + "test_what_stands_in_the_write_ahead_log_is_written_again_before_anything_is_added"),
+    Mutant("a_database_sinks_commit_may_be_taken_back", "law R3", "engine/databases.py", "synchronous = EXTRA",
+           "synchronous = FULL", DATABASES + "test_who_writes_waits_until_the_end_of_the_journal_is_on_disk"),
     Mutant("a_broken_handle_is_used_again", "law R4", "engine/sinks/files.py", "if self._broken:", "if False:",
            FILES + "test_after_an_error_of_the_disk_the_handle_is_not_used_again"),
     Mutant("a_short_write_is_taken_for_whole", "law R3", "engine/sinks/files.py", "            left = left[count:]\n",

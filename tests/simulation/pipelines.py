@@ -41,7 +41,9 @@ class Pipeline(NamedTuple):
     @property
     def sinks(self) -> dict[str, str]:
         """Sink names to their files."""
-        return {name: sink["options"]["path"] for name, sink in self.settings["sinks"].items()}
+        options = {name: sink["options"] for name, sink in self.settings["sinks"].items()}
+        return {name: given["path"] if "path" in given else given["url"].removeprefix("sqlite:///")
+                for name, given in options.items()}
 
     def put(self, folder: Path) -> Path:
         """Write everything into a folder; gives the pipeline file."""
@@ -97,6 +99,12 @@ def sink(name: str, *, plugin: str = "json", refused: str = "discard", **options
     return {"plugin": plugin, "on_write_failure": refused, "options": {"path": f"out/{name}", **options}}
 
 
+def house(table: str, **options: Any) -> Settings:
+    """A table of a database below `out`."""
+    return {"plugin": "database", "on_write_failure": "discard",
+            "options": {"url": "sqlite:///out/house.db", "table": table, **options}}
+
+
 LINES = sink("good.jsonl")
 BAD = sink("bad.jsonl")
 TABLE = sink("good.csv", plugin="csv")
@@ -119,6 +127,8 @@ def _lines() -> list[Pipeline]:
         pipeline("two_steps", 150, {"good": sink("good.csv", plugin="csv", delimiter=";")}, transforms=[
             step("mark", ":marked", "rows", "marked", field="m"),
             step("mark_again", ":marked", "marked", "good", field="k")]),
+        pipeline("stored", 120, {"good": house("goods", primary_key="n"), "bad": BAD}, files={"out/.keep": b""}, transforms=[
+            step("pick", ":picky", "rows", "good", "bad", salt="pick", one_in=4)]),
         pipeline("filters", 200, {"good": LINES, "bad": BAD}, transforms=[
             step("drop", ":dropping", "rows", "left", salt="drop", one_in=3),
             step("pick", ":picky", "left", "good", "bad", salt="pick", one_in=5)]),

@@ -36,6 +36,12 @@ def test_a_power_cut_of_a_run_that_was_killed_and_resumed_loses_nothing_either(t
     assert [one for one in _cut(story, "killed", CUTS // 2) if one.wrong] == []
 
 
+def test_a_power_cut_loses_no_confirmed_write_of_a_database(tmp_path: Path, library: Path) -> None:
+    """W3, G13, law R3: its commit is durable before the write is confirmed, the end of its journal too."""
+    story = power.told(tmp_path, ALL["stored"], library)
+    assert [one for one in _cut(story, "stored", 2 * CUTS) if one.wrong] == []
+
+
 def test_a_commit_whose_sync_failed_is_written_again_before_it_is_relied_on(tmp_path: Path, library: Path) -> None:
     """W3, W4, G13, law P3: it stands in the kernel's cache, maybe never on the disk, and nobody took it back."""
     story = power.told(tmp_path, ALL["linear"], library, plans=[Plan("dies", 6, of="sync:ledger.db-wal")])
