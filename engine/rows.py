@@ -84,6 +84,15 @@ def _own(value: object) -> object:
     return FrozenList(map(_own, value)) if type(value) is FrozenList else value
 
 
+def is_untouched(copy: object, value: object) -> bool:
+    """Whether an `own` copy still holds the very values that it was made of, in their order."""
+    if isinstance(copy, FrozenRow) and isinstance(value, FrozenRow):
+        return list(copy) == list(value) and all(map(is_untouched, copy.values(), value.values()))
+    if isinstance(copy, FrozenList) and isinstance(value, FrozenList):
+        return len(copy) == len(value) and all(map(is_untouched, copy, value))
+    return copy is value
+
+
 def thaw(value: object) -> object:
     """A deep copy in plain dicts and lists."""
     if isinstance(value, dict):

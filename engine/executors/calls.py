@@ -18,7 +18,7 @@ from engine.codes import BAD_CODE, code_of
 from engine.executors.keeper import describe
 from engine.plugin_api import RetryableError, RowError
 from engine.recorder import encode_row
-from engine.rows import FrozenRow, check_row, freeze, own
+from engine.rows import FrozenRow, check_row, freeze, is_untouched, own
 
 PLUGIN_RAISED = "plugin_raised"
 BAD_OUTPUT = "bad_output"
@@ -86,7 +86,7 @@ def call(step: BoundStep, run: Transform, row: FrozenRow, limits: Limits, now_ns
         result = run(given)
         answered_ns = now_ns()
         expanded = False
-        if result is given and given == row:
+        if result is given and is_untouched(given, row):
             made: tuple[Made, ...] = (Made(row, None),)
         elif isinstance(result, (list, Iterator)):
             made, expanded = _children(step, result, limits), True

@@ -100,6 +100,8 @@ PAST: Mapping[str, Callable[[Any], object]] = {
     "sorts as any list": lambda row: list.sort(row["list"]),
     "sorts far below": lambda row: list.clear(row["deep"][0]["x"]["y"]),
     "updates as any dict": lambda row: dict.update(row, n=2),
+    "puts an equal value": lambda row: dict.__setitem__(row, "n", True),
+    "puts another zero": lambda row: list.__setitem__(row["deep"][0]["x"]["y"], 0, 1.0),
     "computes in it": lambda row: eval("n", row),
 }
 """Writes that no mutator hears of."""
@@ -117,7 +119,7 @@ def test_what_writes_past_the_mutators_changes_no_row_but_its_own(how: str) -> N
     if how == "computes in it":
         assert (ran.one(e.StepFailed).code, ran.rows("out"), ran.rows("errors")) == ("bad_output", [], [ROW])
     else:
-        assert ran.rows("out") == [{"a": mine, "b": ROW}]
+        assert repr(ran.rows("out")) == repr([{"a": mine, "b": ROW}])  # True is 1, and another value
 
 
 @pytest.mark.parametrize("how", PAST)
