@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from counterfoil.api import apart, driven, find_run, url_for
 from counterfoil.ledgers import DEFAULT_URL, Ledger, path_of
-from engine import binding
+from engine import binding, pipeline_file
 from engine import run as running
 from engine.loop import Hooks
 from engine.ports import Ports, system
@@ -39,15 +39,15 @@ def resume(
     `engine.changes.RunChanged` when settings, plugins or source are not what they were and `accept_changes` is not given.
     """
     ports = ports or system()
-    prepared = None if file is None else binding.prepare(file, ports)
-    ledger = url_for(ledger, None if prepared is None else prepared.file.settings, ports)
+    of_file = None if file is None or ledger is not None else pipeline_file.load(file, ports.environment).settings
+    ledger = url_for(ledger, of_file, ports)
     with Ledger(ledger) as opened:
         name = find_run(opened, run)
         closed = running.sealed(opened.store, name)
         if closed is not None:
             return closed
-        prepared = prepared or binding.prepare(began(opened, name).settings_path, ports)
-    return resume_prepared(prepared, name, ledger=ledger, accept_changes=accept_changes, wait=wait,
+        file = file if file is not None else began(opened, name).settings_path
+    return resume_prepared(binding.prepare(file, ports), name, ledger=ledger, accept_changes=accept_changes, wait=wait,
                            hooks=Hooks(stopping, progress), ports=ports)
 
 

@@ -147,10 +147,14 @@ def _of_read_tables(path: Path) -> Iterator[None]:
 
 
 def path_of(url: str) -> Path:
-    """The file that a `sqlite:///` URL names. Raises `UsageError` for anything else."""
+    """The file that a `sqlite:///` URL names; of a link the file itself, for locks and logs stand beside that one.
+
+    Raises `UsageError` for anything else.
+    """
     prefix = "sqlite:///"
     if url.startswith(prefix) and len(url) > len(prefix) and not _UNFIT.search(url):
         path = Path(url.removeprefix(prefix))
+        path = Path(os.path.realpath(path)) if path.is_symlink() else path
         return path.absolute() if str(path).startswith("file:") else path  # SQLite may take `file:` for the scheme of a URI
     scheme = url.partition(":")[0]
     if scheme.startswith("postgres"):

@@ -27,7 +27,7 @@ from engine.in_flight import Effects
 from engine.open_batches import Aggregations
 from engine.outlets import Outlets
 from engine.plugin_api import SourceRow
-from engine.recorder import Recorder
+from engine.recorder import Recorder, TooLarge
 from engine.retries import Retries
 from engine.rows import FrozenRow, freeze
 from engine.wary import ROWS_PER_COMMIT, Wary
@@ -98,6 +98,8 @@ class Loop:
                 self._check_limits()
                 if not self._go_on():
                     return None
+        except TooLarge:
+            raise
         except RunIncomplete:
             self._finish_what_runs()
             raise
@@ -379,10 +381,10 @@ class Loop:
 
 def _too_many_groups(limit: int) -> RunIncomplete:
     return RunIncomplete("LIMIT_EXCEEDED", f"expected at most {limit} open groups, found more", where="limits.open_groups",
-                         next_step="raise it or give the coalesces a timeout, then resume the run")
+                         next_step="raise it, then resume the run with --accept-changes")
 
 
 def _too_large(batch: Batch, limit: int) -> RunIncomplete:
     return RunIncomplete("LIMIT_EXCEEDED", f"expected at most {limit} rows in a batch of {batch.node.id}, found more before "
-                         "any trigger", where="limits.batch_rows", next_step="raise it or give the aggregation a trigger "
-                         "that comes sooner, then resume the run")
+                         "any trigger", where="limits.batch_rows", next_step="raise it, then resume the run with "
+                         "--accept-changes")

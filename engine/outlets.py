@@ -17,7 +17,7 @@ from engine.desk import Desk
 from engine.executors import sinks
 from engine.executors.keeper import describe
 from engine.plugin_api import Prepared, Sink
-from engine.rows import own
+from engine.rows import freeze
 from ledger import ids
 from ledger.errors import RunIncomplete
 from ledger.events import SinkWriteFailed
@@ -91,7 +91,7 @@ class Outlets:
     def _prepared(self, name: str, tokens: Sequence[Token]) -> Prepared:
         """One write's rows, encoded. A sink that cannot even do that is at fault: nothing of the write is on record."""
         try:
-            return self._sinks[name].prepare([own(self._desk.rows[token.id]) for token in tokens])
+            return self._sinks[name].prepare([freeze(self._desk.rows[token.id]) for token in tokens])
         except Exception as error:
             raise _fault(name, f"expected a sink that encodes rows, found {self._shown(error)}") from error
 

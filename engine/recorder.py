@@ -37,6 +37,10 @@ encode_row = msgspec.json.Encoder().encode
 """A row to payload bytes: JSON in the row's own field order."""
 
 
+class TooLarge(RunIncomplete):
+    """Nobody can keep what a decision has to say: the run stops in its midst, and nothing more is said with this state."""
+
+
 class Recorder:
     """Writes one run's stream. `at` and `active_ms` are the current stamp, renewed by `tick`."""
 
@@ -98,11 +102,11 @@ class Recorder:
     def keep(self, data: bytes, *, permanent: bool = False) -> Commitment:
         """Buffer a payload; the event that carries the commitment must be recorded next.
 
-        Raises `RunIncomplete` for more than a store holds: a merged row has no other bound.
+        Raises `TooLarge` for more than a store holds: a merged row has no other bound.
         """
         if len(data) > PAYLOAD_BYTES_MAX:
-            raise RunIncomplete("LIMIT_EXCEEDED", f"expected a row of at most {PAYLOAD_BYTES_MAX} bytes, found {len(data)}",
-                                where="ledger", next_step="run again with smaller rows or groups")
+            raise TooLarge("LIMIT_EXCEEDED", f"expected a row of at most {PAYLOAD_BYTES_MAX} bytes, found {len(data)}",
+                           where="ledger", next_step="run again with smaller rows or groups")
         return self._writer.keep(self.ports.random_bytes(SALT_BYTES), data, permanent=permanent)
 
     def keep_text(self, text: str) -> Commitment:

@@ -1,8 +1,8 @@
 """Rows: JSON objects, frozen once they are in the pipeline.
 
 Why frozen: one row is shared by a fork's branches and by the record; a plugin that changed its input would change what
-the others see and what the log says they saw. What a plugin is given is a copy (`own`), so that even code which knows no
-mutators changes only that.
+the others see and what the log says they saw. What a plugin is given, and what it gives, is copied, so that even code
+which knows no mutators changes only what is its own.
 
 Invariants: a `Row` holds only what JSON can say and 64-bit readers can read back: null, bool, str without lone
 surrogates, int of 64 bits, finite float, list, object with str keys; at most `DEPTH_MAX` levels.
@@ -55,9 +55,11 @@ class FrozenList(list[object]):
 
 
 def freeze(row: Row) -> FrozenRow:
-    """The row with every dict and list in it frozen; a frozen one is given back as it is."""
-    if type(row) is FrozenRow:
-        return row
+    """A frozen copy of the row and of every dict and list in it, those that are frozen too.
+
+    Whoever made the row, or is given it, may write into what is theirs: compiled code (`heapq`, `eval` in a row) writes past
+    the mutators.
+    """
     if _FLAT.issuperset(map(type, row.values())):
         return FrozenRow(row)
     return FrozenRow((key, _frozen(value)) for key, value in row.items())
@@ -66,26 +68,11 @@ def freeze(row: Row) -> FrozenRow:
 def _frozen(value: object) -> object:
     if isinstance(value, dict):
         return freeze(value)
-    if type(value) is not FrozenList and isinstance(value, list):
-        return FrozenList(map(_frozen, value))
-    return value
-
-
-def own(row: FrozenRow) -> FrozenRow:
-    """A frozen copy for a plugin to look at: compiled code (`heapq`, `eval` in a row) writes past the mutators."""
-    if _FLAT.issuperset(map(type, row.values())):
-        return FrozenRow(row)
-    return FrozenRow((key, _own(value)) for key, value in row.items())
-
-
-def _own(value: object) -> object:
-    if type(value) is FrozenRow:
-        return own(value)
-    return FrozenList(map(_own, value)) if type(value) is FrozenList else value
+    return FrozenList(map(_frozen, value)) if isinstance(value, list) else value
 
 
 def is_untouched(copy: object, value: object) -> bool:
-    """Whether an `own` copy still holds the very values that it was made of, in their order."""
+    """Whether a frozen copy still holds the very values that it was made of, in their order."""
     if isinstance(copy, FrozenRow) and isinstance(value, FrozenRow):
         return list(copy) == list(value) and all(map(is_untouched, copy.values(), value.values()))
     if isinstance(copy, FrozenList) and isinstance(value, FrozenList):

@@ -132,8 +132,12 @@ def abandon(store: Store, run: str, reason: str, ports: Ports) -> Receipt:
     left = read_back(store, run)
     rows = open_rows(store, left, erased=FrozenRow())
     recorder = _claimed(store, left, ports, Masking(), [])
-    abandon_open(recorder, rows, reason)
-    _seal(recorder, store)
+    try:
+        abandon_open(recorder, rows, reason)
+        _seal(recorder, store)
+    except CounterfoilError as error:
+        _interrupt(recorder, error)
+        raise
     return receipt(recorder, left.started.pipeline)
 
 

@@ -9,6 +9,7 @@ checks size and epoch first; the tables and triggers are alembic's, this file on
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -277,17 +278,19 @@ def _make_durable(connection: Connection, path: Path) -> None:
     A process whose sync failed may have died with its commit in the kernel's cache only, marked as written: this connection
     reads that commit like any other, and no later sync would bring it to the disk. The same bytes written again do.
     """
+    done = 0
     connection.exec_driver_sql("BEGIN IMMEDIATE")  # nobody changes the log meanwhile
     try:
         with Path(f"{path}-wal").open("r+b", buffering=0) as log:
-            while block := log.read(_BLOCK_BYTES):
-                os.pwrite(log.fileno(), block, log.tell() - len(block))
+            while block := os.pread(log.fileno(), _BLOCK_BYTES, done):
+                done += os.pwrite(log.fileno(), block, done)
             os.fsync(log.fileno())
     except FileNotFoundError:
         pass
     except OSError as error:
-        raise LedgerUnavailable("LEDGER_IO", f"expected a disk that keeps what is written, found {error.strerror}",
-                                where=str(path), next_step="mend the disk, then resume the run") from error
+        code, step = _BY_NUMBER.get(error.errno or 0, ("LEDGER_IO", "mend the disk, then resume the run"))
+        raise LedgerUnavailable(code, f"expected a disk that keeps what is written, found {error.strerror}", where=str(path),
+                                next_step=step) from error
     finally:
         connection.exec_driver_sql("ROLLBACK")
 
@@ -320,6 +323,15 @@ _FAULTS = (
     ("locked", "LEDGER_BUSY", "another process writes this file: wait, or use --wait"),
     ("no such column", "LEDGER_SCHEMA", "run `counterfoil db check`"),
 )
+
+
+_BY_NUMBER = {
+    errno.ENOSPC: ("LEDGER_FULL", "free some space, then resume the run"),
+    errno.EDQUOT: ("LEDGER_FULL", "free some space, then resume the run"),
+    errno.EROFS: ("LEDGER_READ_ONLY", "make the file and its directory writable"),
+    errno.EACCES: ("LEDGER_READ_ONLY", "make the file and its directory writable"),
+    errno.EPERM: ("LEDGER_READ_ONLY", "make the file and its directory writable"),
+}
 
 
 def _squeeze(sql: str) -> str:

@@ -79,7 +79,7 @@ def _ended(code: int) -> int:
 
 
 def _run(given: list[str]) -> int:
-    debug = "--debug" in given
+    debug, stdout = "--debug" in given, sys.stdout
     try:
         if sys.path[:1] != [os.getcwd()]:
             sys.path.insert(0, os.getcwd())
@@ -98,6 +98,10 @@ def _run(given: list[str]) -> int:
         return _failed(f"USAGE: {error.format_message().rstrip('.')}; {where}; see {where} --help", 2, debug=debug)
     except click.ClickException as error:
         return _failed(f"USAGE: {error.format_message()}", 2, debug=debug)
+    except SystemExit:
+        if sys.stdout is stdout:
+            raise
+        return 0  # click has put another stdout there, for nobody reads its help any more
     except (click.Abort, KeyboardInterrupt):
         return _failed("STOPPED: interrupted before it had begun, or after it had ended", 130, debug=debug)
     except Exception as error:

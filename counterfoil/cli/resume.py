@@ -33,8 +33,9 @@ def command(run: str, file: str | None, accept_changes: bool, wait: bool, fail_o
             form: str) -> int:
     """Carry RUN on from where its log ends, in the directory it began in; rows that are finished are not touched again."""
     ports = system()
-    of_file = None if file is None else pipeline_file.ledger_url(pipeline_file.load(file, ports.environment).settings)
-    url = f"sqlite:///{path_of(ledger_url(url, of_file)).absolute()}"
+    if url is None and file is not None:
+        url = ledger_url(None, pipeline_file.ledger_url(pipeline_file.load(file, ports.environment).settings))
+    url = f"sqlite:///{path_of(ledger_url(url)).absolute()}"
     with Ledger(url) as ledger:
         name = api.find_run(ledger, run)
         closed = engine_run.sealed(ledger.store, name)

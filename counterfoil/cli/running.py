@@ -18,7 +18,7 @@ from counterfoil.ledgers import Ledger
 from engine.binding import Prepared
 from engine.loop import Hooks
 from engine.run import Receipt
-from ledger.errors import LedgerUnavailable, RunIncomplete
+from ledger.errors import CounterfoilError, RunIncomplete
 from projections.answers import fates
 
 STOPPED = 130
@@ -34,7 +34,7 @@ def driven(drive: Callable[[Hooks], Receipt], url: str, run: str, fail_on: tuple
             receipt = drive(Hooks(stopping, advance))
         except RunIncomplete:
             advance(-1)
-            with suppress(LedgerUnavailable):  # the fault is what has to be told
+            with suppress(CounterfoilError):  # the fault is what has to be told
                 answer_interrupted(url, run, form)
             raise
     return told(url, receipt, fail_on, form)

@@ -27,7 +27,7 @@ from engine.executors.calls import (
 )
 from engine.executors.keeper import Keeper
 from engine.plugin_api import BatchResult, Derived, Rejected
-from engine.rows import FrozenList, FrozenRow, own
+from engine.rows import FrozenList, FrozenRow, freeze
 from ledger import ids
 from ledger.events import (
     BatchFailed,
@@ -91,7 +91,7 @@ def call(bound: BoundAggregation, rows: Sequence[FrozenRow], limits: Limits, now
     """Compute a batch once. Whatever the plugin raises fails this attempt; only a KeyboardInterrupt is not its own."""
     began_ns = now_ns()
     try:
-        given = cast("Sequence[FrozenRow]", FrozenList(map(own, rows)))
+        given = cast("Sequence[FrozenRow]", FrozenList(map(freeze, rows)))
         made, rejected = _judged(bound, rows, bound.call(given), limits)
     except KeyboardInterrupt:
         raise

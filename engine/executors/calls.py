@@ -18,7 +18,7 @@ from engine.codes import BAD_CODE, code_of
 from engine.executors.keeper import describe
 from engine.plugin_api import RetryableError, RowError
 from engine.recorder import encode_row
-from engine.rows import FrozenRow, check_row, freeze, is_untouched, own
+from engine.rows import FrozenRow, check_row, freeze, is_untouched
 
 PLUGIN_RAISED = "plugin_raised"
 BAD_OUTPUT = "bad_output"
@@ -82,7 +82,7 @@ def call(step: BoundStep, run: Transform, row: FrozenRow, limits: Limits, now_ns
     began_ns = now_ns()
     answered_ns = began_ns
     try:
-        given = own(row)
+        given = freeze(row)
         result = run(given)
         answered_ns = now_ns()
         expanded = False

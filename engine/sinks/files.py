@@ -234,17 +234,25 @@ def _sync_directories(directory: Path, needed: list[Path], *, confirmed: bool) -
     """Bring the entries that lead to a file to disk: also those that a process made which died before it had synced them.
 
     Nobody makes what is above the working directory for a path inside it. Where bytes were `confirmed` only the file may be
-    new: somebody put it back. A directory that got no entry now and may not be read is somebody else's.
+    new: somebody put it back. A directory that got no entry now, and cannot be read or synced, is somebody else's.
     """
-    here = Path(os.getcwd())
+    here = _working_directory()
     for one in (directory, *directory.parents):
         try:
             _sync_directory(one)
-        except PermissionError:
+        except OSError:
             if one in needed:
                 raise
         if confirmed or one == here:
             return
+
+
+def _working_directory() -> Path | None:
+    """Where this process is, unless that is gone."""
+    try:
+        return Path(os.getcwd())
+    except FileNotFoundError:
+        return None
 
 
 def _sync_directory(directory: Path) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from counterfoil.ledgers import Ledger
 from tests.doors.story import PIPELINE, ROWS
 from tests.doors.told import LEDGER, URL, Told, ask, done, tell, write
 
@@ -257,6 +258,19 @@ def unprivileged() -> Iterator[None]:
         yield
     finally:
         os.seteuid(before)
+
+
+def test_a_link_to_a_ledger_is_that_ledger(folder: Path) -> None:
+    """One lock, one log, one set of read tables, whatever it is called; also when the link came first."""
+    (folder / "real").mkdir()
+    Path("link.db").symlink_to(folder / "real" / "x.db")
+    write({"pipeline.yaml": PIPELINE, "in.csv": ROWS})
+    done("run", "pipeline.yaml", "--run-id", "one", ledger="sqlite:///link.db")
+    with Ledger("sqlite:///real/x.db", write=True):
+        told = tell("run", "pipeline.yaml", "--run-id", "two", ledger="sqlite:///link.db")
+        assert (told.code, told.error.partition(":")[0]) == (6, "LEDGER_BUSY")
+    assert Path("link.db").is_symlink()
+    assert [path.name for path in folder.iterdir() if path.name.startswith("link")] == ["link.db"]
 
 
 def test_a_copy_of_a_ledger_is_a_ledger() -> None:

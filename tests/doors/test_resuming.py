@@ -227,6 +227,9 @@ def test_the_pipeline_file_that_is_named_says_where_the_ledger_is(monkeypatch: p
     with pytest.raises(CounterfoilError, match="LEDGER_MISSING"):
         counterfoil.resume("cut", file="pipeline.yaml")
     assert counterfoil.resume("cut", ledger=URL).status == "completed"
+    write({"pipeline.yaml": "source: ["})
+    assert tell("resume", "cut", "--file", "pipeline.yaml").err.startswith("RUN_SEALED: ")
+    assert counterfoil.resume("cut", ledger=URL, file="pipeline.yaml").status == "completed"
 
 
 @pytest.mark.parametrize("reason", ["", " \n", "\udc80"])

@@ -195,13 +195,25 @@ def test_a_full_disk_behind_stdout_is_one_line() -> None:
     """Data that could not be written is said: exit 1, no traceback."""
     write({"pipeline.yaml": PIPELINE, "in.csv": "id\n0\n"})
     done("run", "pipeline.yaml", "--run-id", "one")
-    for command in (("tokens", "one"), ("show", "one", "-o", "json")):
+    broken = PIPELINE.replace("plugin: csv", "plugin: json").replace("in.csv", "in.json")
+    write({"broken.yaml": broken, "in.json": '[{"id": '})
+    for command, code, said in ((("tokens", "one"), 1, "STDOUT_FAILED"), (("show", "one", "-o", "json"), 1, "STDOUT_FAILED"),
+                                (("run", "broken.yaml"), 4, "SOURCE_FAILED")):
         with Path("/dev/full").open("w", encoding="utf-8") as full:
             told = subprocess.run([*COMMAND, *command, "--ledger", URL], stdout=full, stderr=subprocess.PIPE, text=True,
                                   env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)
-        assert told.returncode == 1
-        assert told.stderr.startswith("STDOUT_FAILED: ")
+        assert told.returncode == code
+        assert told.stderr.startswith(f"{said}: ")
         assert told.stderr.count("\n") == 1
+
+
+def test_help_without_a_reader_is_no_error() -> None:
+    """W14: `--help | true`."""
+    for arguments in (("--help",), ("run", "--help"), ("--version",)):
+        with running(*arguments) as process:
+            assert process.stdout is not None and process.stderr is not None
+            process.stdout.close()
+            assert (process.stderr.read(), process.wait(SECONDS_MAX)) == ("", 0)
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "utf-8"])

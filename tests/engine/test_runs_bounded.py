@@ -54,7 +54,7 @@ def exceeded(ran: Ran, limit: str) -> None:
     """It says which limit, and that the run can be carried on."""
     assert ran.fault is not None
     assert (ran.fault.code, ran.fault.where) == ("LIMIT_EXCEEDED", f"limits.{limit}")
-    assert "resume" in ran.fault.next_step
+    assert "resume the run with --accept-changes" in ran.fault.next_step
     assert ran.told()[-1] == f"RunInterrupted limit_exceeded limits.{limit}"
 
 
@@ -170,3 +170,24 @@ def test_a_merged_row_that_no_store_could_hold_stops_the_run_and_says_so(monkeyp
         assert ran.fault is not None
         assert (ran.fault.code, ran.fault.where) == ("LIMIT_EXCEEDED", "ledger")
         assert ran.told()[-1] == "RunInterrupted limit_exceeded ledger"
+
+
+def test_a_row_that_is_too_long_in_the_midst_of_a_decision_leaves_a_lawful_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """W15, law C4, G13: nothing is said after it though siblings stand in hand; with room again it is the uncut run."""
+
+    def children(row: Any) -> list[Row]:
+        return [{"n": row["n"], "text": "x" * 500} for _ in range(5)]
+
+    sketch = Sketch("rows").step("many", "rows", "c", expands=True).step("more", "c", "d", expands=True)
+    sketch.gather("inner", "more", "d", "require_all", "e").gather("join", "many", "e", "require_all", "out")
+    text = sketch.sink("out")
+    steps = dict.fromkeys(("many", "more"), children)
+    uncut = trial(text.text(), numbered(3), steps).go()
+    for most in (2000, 3000, 10_000):
+        with monkeypatch.context() as limited:
+            limited.setattr(recorder, "PAYLOAD_BYTES_MAX", most)
+            made = trial(text.text(), numbered(3), steps)
+            stopped = made.go()
+        assert stopped.fault is not None
+        assert (stopped.fault.code, stopped.told()[-1]) == ("LIMIT_EXCEEDED", "RunInterrupted limit_exceeded ledger")
+        assert facts(next_process(made, trial(text.text(), numbered(3), steps)).again()) == facts(uncut)

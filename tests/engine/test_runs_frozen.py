@@ -133,3 +133,34 @@ def test_a_batch_or_an_effect_that_writes_past_the_mutators_changes_its_own_rows
     text = Sketch("rows").batch("batch", "rows", "out", "errors").sink("out", "errors").text()
     assert trial(text, [ROW], {"batch": lambda rows: fails(rows[0])}).go().rows("errors") == [ROW]
     assert trial(asking("errors"), [ROW], {"ask": lambda row, attempt: fails(row)}).go().rows("errors") == [ROW]
+
+
+def test_what_a_step_keeps_of_what_it_gave_changes_nothing_any_more() -> None:
+    """W8, law P2: the row is on record as it was given, and that is what goes on."""
+    kept: list[Any] = []
+
+    def keeping(row: Any) -> dict[str, Any]:
+        for values in kept:
+            heapq.heappush(values, -99)
+        own = {"mine": [2, 1], **row}
+        kept.extend((own["mine"], row["list"], own["list"]))
+        return own
+
+    text = Sketch("rows").step("one", "rows", "c", "errors").step("two", "c", "out", "errors").sink("out", "errors").text()
+    ran = trial(text, [ROW, ROW], {"one": keeping, "two": lambda row: {**row}}).go()
+    assert ran.rows("out") == [{"mine": [2, 1], **ROW}] * 2
+
+
+def test_what_was_put_into_a_frozen_row_is_frozen_where_it_goes_on() -> None:
+    """W8, D4: a plain list that one step smuggled in is none that the branches after it share."""
+
+    def smuggling(row: Any) -> dict[str, Any]:
+        dict.__setitem__(row["deep"][0], "tags", ["x"])
+        return {**row}
+
+    sketch = Sketch("rows").step("one", "rows", "c", "errors").fork("split", "c", "a", "b").step("two", "b", "d", "errors")
+    text = sketch.step("three", "a", "out", "errors").step("four", "d", "out", "errors").sink("out", "errors").text()
+    ran = trial(text, [ROW], {"one": smuggling, "two": lambda row: (row["deep"][0]["tags"].append("b"), row)[1],
+                              "three": lambda row: row, "four": lambda row: row}).go()
+    assert (ran.one(e.StepFailed).code, ran.one(e.StepFailed).node) == ("plugin_raised", "two")
+    assert [row["deep"][0]["tags"] for row in (*ran.rows("out"), *ran.rows("errors"))] == [["x"], ["x"]]

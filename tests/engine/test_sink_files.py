@@ -216,6 +216,26 @@ def test_directories_that_a_dead_process_made_are_brought_to_disk_too(path: Path
     assert str(path.parent.parent.parent) not in synced
 
 
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EACCES, errno.EIO])
+def test_a_directory_far_above_that_cannot_be_synced_is_let_be(number: int, path: Path, monkeypatch: pytest.MonkeyPatch
+                                                                  ) -> None:
+    """There are file systems without it; of the file's own directory it is an error of the sink."""
+    path.parent.mkdir(parents=True)
+    sync = os.fsync
+    broken = path.parent.parent.parent
+
+    def failing(descriptor: int) -> None:
+        if os.readlink(f"/proc/self/fd/{descriptor}") == str(broken):
+            raise OSError(number, os.strerror(number))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", failing)
+    whole(JsonSink(path=str(path), format="jsonl"), *WRITES)
+    broken = path.parent
+    with pytest.raises(OSError, match=os.strerror(number)):
+        JsonSink(path=str(path), format="jsonl").open(Claim())
+
+
 def test_behind_a_link_the_real_directory_is_on_disk(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """W3: the new entry is there, not beside the link."""
     target = tmp_path / "elsewhere" / "rows"
