@@ -25,7 +25,7 @@ from ledger.errors import LedgerUnavailable, UsageError
 from ledger.events import RunStarted
 from ledger.file_lock import FileLock
 from ledger.file_uri import file_uri
-from ledger.sqlite_store import SqliteStore, prepare_file
+from ledger.sqlite_store import SqliteStore, checkpoint, prepare_file
 from ledger.store import StreamHead
 from projections import catch_up as catching
 from projections.read_tables import ReadTables, remove
@@ -241,6 +241,7 @@ def _make(path: Path, *, wait: bool) -> None:
             registry.create(store, ports.random_bytes(16).hex(), ports.wall_us())
         finally:
             store.close()
+        checkpoint(temporary)
         _sync(temporary)
         os.rename(temporary, path)
         _sync(path.parent)

@@ -262,6 +262,21 @@ def prepare_file(path: Path) -> None:
         connection.close()
 
 
+def checkpoint(path: Path) -> None:
+    """Bring what stands in a write-ahead log into the file itself, which nobody has open, so that it may get another name.
+
+    Closing does so too, but says nothing when it fails. Raises sqlite3.Error.
+    """
+    connection = sqlite3.connect(file_uri(path, "rw"), uri=True, isolation_level=None)
+    try:
+        connection.execute("PRAGMA synchronous = FULL")
+        busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    finally:
+        connection.close()
+    if busy:
+        raise sqlite3.OperationalError("a file that is being made is in use")
+
+
 def _insist(connection: Connection, path: Path) -> None:
     sql = connection.exec_driver_sql
     sql("PRAGMA synchronous = FULL")

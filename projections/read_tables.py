@@ -19,6 +19,7 @@ from typing import Any
 
 from ledger.errors import LedgerUnavailable
 from ledger.file_uri import as_text, file_uri
+from ledger.sqlite_store import checkpoint
 from projections.output import Record
 
 FETCH_ROWS = 1000
@@ -189,6 +190,7 @@ def next_generation(ledger: Path) -> Path:
 def swap_in(temporary: Path, ledger: Path) -> Path:
     """Make a whole, closed file the highest generation, durably; generations before the last are removed."""
     path = next_generation(ledger)
+    checkpoint(temporary)
     _sync(temporary)
     temporary.rename(path)
     _sync(path.parent)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ledger.errors import CounterfoilError, LedgerUnavailable, UsageError
-from ledger.sqlite_store import APPLICATION_ID, PAGE_BYTES, SqliteStore, prepare_file
+from ledger.sqlite_store import APPLICATION_ID, PAGE_BYTES, SqliteStore, checkpoint, prepare_file
 from migrations import current, upgrade
 from tests.ledger.appending import event, everything, part, payload, refused
 from tests.ledger.files import new_file
@@ -301,3 +301,20 @@ def test_a_write_ahead_log_that_cannot_be_synced_is_said(path: Path, writer: Sql
         disk.setattr(os, "fsync", fails)
         assert opening(copy, write=True).code == "LEDGER_IO"
     SqliteStore(copy, write=True).close()
+
+
+def test_a_checkpoint_brings_the_log_into_the_file_or_says_that_it_could_not(path: Path, writer: SqliteStore, tmp_path: Path
+                                                                              ) -> None:
+    """The file alone has everything afterwards, and may be renamed."""
+    writer.append([part("r", None, 3)])
+    copy = tmp_path / "copy.db"
+    shutil.copy(path, copy)
+    shutil.copy(f"{path}-wal", f"{copy}-wal")
+    checkpoint(copy)
+    renamed = copy.rename(tmp_path / "renamed.db")
+    store = SqliteStore(renamed, write=False)
+    assert everything(store) == everything(writer)
+    store.close()
+    renamed.write_bytes(b"no database" * 1000)
+    with pytest.raises(sqlite3.Error):
+        checkpoint(renamed)

@@ -140,7 +140,7 @@ def _until_the_fault(calls: list[journal.Call]) -> list[journal.Call]:
 def _used_again(calls: list[journal.Call]) -> list[str]:
     """After a sync failed, nothing more may be written to that sink, and nothing acknowledged on that ledger.
 
-    An effect opens its file anew for each attempt, and may be tried again.
+    An effect opens its file anew for each attempt, and may be tried again; a database looks after its own.
     """
     mine = _mine(calls)
     failed = next((call for call in mine if call.op == "sync" and call.error in FAULTS), None)
@@ -150,7 +150,8 @@ def _used_again(calls: list[journal.Call]) -> list[str]:
     if failed.path == windows.WAL:
         return [f"acknowledged after a sync of the log failed: {one.path}" for one in later if one.path.startswith("ack ")]
     return [f"written after a sync failed: {one.path}" for one in later
-            if one.op == "write" and one.path == failed.path and one.path.startswith("out/") and one.path != TOLD]
+            if one.op == "write" and one.path == failed.path and one.path.startswith("out/")
+            and not one.path.endswith((TOLD, ".db"))]
 
 
 def finish(place: Place, known: Uncut, cut: Cut) -> None:

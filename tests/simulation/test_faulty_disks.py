@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.simulation import crashes, interposer, windows
-from tests.simulation.children import Place
+from tests.simulation.children import LEDGER, Place
 from tests.simulation.conftest import UncutOf
 from tests.simulation.crashes import Uncut
 from tests.simulation.interposer import Kind, Plan
@@ -60,3 +60,14 @@ def test_after_a_sync_that_failed_the_same_handle_is_not_trusted_again(
     cut = crashes.crash(place, [Plan("eio", syncs // 2, of=f"sync:{path}")], known)
     assert cut.wrong == []
     assert cut.errors == [error]
+
+
+def test_a_ledger_is_whole_before_it_has_its_name_though_a_sync_of_its_log_failed(
+        tmp_path: Path, library: Path, uncut: UncutOf) -> None:
+    """W4, law P3: SQLite says nothing of a checkpoint that fails while it closes; what it left in the log would be lost."""
+    known = uncut(NAME)
+    path = f"{LEDGER}.new-wal"
+    syncs = sum(call.path == path and call.op == "sync" for call in known.calls)
+    place = Place(tmp_path, ALL[NAME], library, crashes.OFTEN).made()
+    cut = crashes.crash(place, [Plan("eio", syncs, of=f"sync:{path}")], known)
+    assert cut.wrong == []
