@@ -15,14 +15,13 @@ from typing import Any
 
 from msgspec import Struct
 
-from counterfoil.ledgers import DEFAULT_URL, VARIABLE, Ledger, is_part_of, path_of
+from counterfoil.ledgers import DEFAULT_URL, Ledger, is_part_of, path_of, url_of
 from engine import binding, places
 from engine.loop import Hooks
 from engine.pipeline_file import ledger_url
 from engine.ports import Ports, system
 from engine.problems import PipelineRefused
 from engine.run import Receipt, start
-from engine.settings import PipelineSettings
 from ledger import ids
 from ledger import replay as replaying
 from ledger import verify as verifying
@@ -77,20 +76,12 @@ def run_prepared(
     prepared: binding.Prepared, *, run_id: str | None, ledger: str | None, wait: bool, hooks: Hooks, ports: Ports
 ) -> Receipt:
     """The same for a pipeline file that has been prepared."""
-    url = url_for(ledger, prepared.file.settings, ports)
+    url = url_of(ledger, ports.environment, ledger_url(prepared.file.settings))
     apart(prepared, path_of(url))
     pipeline = binding.bound(prepared)
     opening = binding.opening(prepared, pipeline, ports, run_id)
     with Ledger.create(url, wait=wait) as opened:
         return driven(opened, hooks, lambda: start(opened.store, opening, pipeline, ports, hooks))
-
-
-def url_for(ledger: str | None, settings: PipelineSettings | None, ports: Ports) -> str:
-    """The ledger that was named, else the environment's, else the pipeline file's, else the default."""
-    if ledger is not None:
-        return ledger
-    of_file = None if settings is None else ledger_url(settings)
-    return ports.environment.get(VARIABLE) or of_file or DEFAULT_URL
 
 
 def driven(opened: Ledger, hooks: Hooks, drive: Callable[[], Receipt]) -> Receipt:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from counterfoil.api import apart, driven, find_run, url_for
-from counterfoil.ledgers import DEFAULT_URL, Ledger, path_of
+from counterfoil.api import apart, driven, find_run
+from counterfoil.ledgers import DEFAULT_URL, Ledger, path_of, url_of
 from engine import binding, pipeline_file
 from engine import run as running
 from engine.loop import Hooks
@@ -39,8 +39,10 @@ def resume(
     `engine.changes.RunChanged` when settings, plugins or source are not what they were and `accept_changes` is not given.
     """
     ports = ports or system()
-    of_file = None if file is None or ledger is not None else pipeline_file.load(file, ports.environment).settings
-    ledger = url_for(ledger, of_file, ports)
+    if ledger is None and file is not None:
+        settings = pipeline_file.load(file, ports.environment).settings
+        ledger = url_of(None, ports.environment, pipeline_file.ledger_url(settings))
+    ledger = url_of(ledger, ports.environment)
     with Ledger(ledger) as opened:
         name = find_run(opened, run)
         closed = running.sealed(opened.store, name)

@@ -10,7 +10,7 @@ import os
 import re
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -144,6 +144,11 @@ def _of_read_tables(path: Path) -> Iterator[None]:
         raise LedgerUnavailable("READ_TABLES_FAULT", f"expected to bring the read tables up to date, found {_said(error)}",
                                 where=str(path), next_step="free some space or mend the disk; the log is whole, and "
                                 "`counterfoil rebuild` makes them again") from error
+
+
+def url_of(named: str | None, environment: Mapping[str, str], of_file: str | None = None) -> str:
+    """The ledger that was named, else the environment's, else the pipeline file's, else the default; "" names none."""
+    return named if named is not None else environment.get(VARIABLE) or of_file or DEFAULT_URL
 
 
 def path_of(url: str) -> Path:

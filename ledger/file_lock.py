@@ -5,9 +5,19 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from ledger.errors import LedgerUnavailable
+
+DISK_FAULTS: Mapping[int, tuple[str, str]] = {
+    errno.EROFS: ("LEDGER_READ_ONLY", "make the directory writable"),
+    errno.EACCES: ("LEDGER_READ_ONLY", "make the directory writable"),
+    errno.EPERM: ("LEDGER_READ_ONLY", "make the directory writable"),
+    errno.ENOSPC: ("LEDGER_FULL", "free some space"),
+    errno.EDQUOT: ("LEDGER_FULL", "free some space"),
+}
+"""What an error's number says of a ledger's disk: the code, and what to do about it."""
 
 
 class FileLock:
@@ -45,12 +55,6 @@ class FileLock:
 
 def _unavailable(path: Path, error: OSError) -> LedgerUnavailable:
     """Why a lock file cannot be made or written, by the error's number."""
-    code, step = {
-        errno.EROFS: ("LEDGER_READ_ONLY", "make the directory writable"),
-        errno.EACCES: ("LEDGER_READ_ONLY", "make the directory writable"),
-        errno.EPERM: ("LEDGER_READ_ONLY", "make the directory writable"),
-        errno.ENOSPC: ("LEDGER_FULL", "free some space"),
-        errno.EDQUOT: ("LEDGER_FULL", "free some space"),
-    }.get(error.errno or 0, ("LEDGER_MISSING", "check the directory of --ledger"))
+    code, step = DISK_FAULTS.get(error.errno or 0, ("LEDGER_MISSING", "check the directory of --ledger"))
     return LedgerUnavailable(code, f"expected to make a lock file, found {error.strerror or error}", where=str(path),
                              next_step=step)

@@ -9,7 +9,6 @@ checks size and epoch first; the tables and triggers are alembic's, this file on
 
 from __future__ import annotations
 
-import errno
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -22,7 +21,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 
 from ledger.errors import LedgerUnavailable, UsageError
-from ledger.file_lock import FileLock
+from ledger.file_lock import DISK_FAULTS, FileLock
 from ledger.file_uri import UNDECODABLE, as_text, file_uri
 from ledger.guards import TRIGGERS
 from ledger.store import Part, Payload, StoreConflict, Stored, StreamHead
@@ -303,7 +302,7 @@ def _make_durable(connection: Connection, path: Path) -> None:
     except FileNotFoundError:
         pass
     except OSError as error:
-        code, step = _BY_NUMBER.get(error.errno or 0, ("LEDGER_IO", "mend the disk, then resume the run"))
+        code, step = DISK_FAULTS.get(error.errno or 0, ("LEDGER_IO", "mend the disk, then resume the run"))
         raise LedgerUnavailable(code, f"expected a disk that keeps what is written, found {error.strerror}", where=str(path),
                                 next_step=step) from error
     finally:
@@ -338,15 +337,6 @@ _FAULTS = (
     ("locked", "LEDGER_BUSY", "another process writes this file: wait, or use --wait"),
     ("no such column", "LEDGER_SCHEMA", "run `counterfoil db check`"),
 )
-
-
-_BY_NUMBER = {
-    errno.ENOSPC: ("LEDGER_FULL", "free some space, then resume the run"),
-    errno.EDQUOT: ("LEDGER_FULL", "free some space, then resume the run"),
-    errno.EROFS: ("LEDGER_READ_ONLY", "make the file and its directory writable"),
-    errno.EACCES: ("LEDGER_READ_ONLY", "make the file and its directory writable"),
-    errno.EPERM: ("LEDGER_READ_ONLY", "make the file and its directory writable"),
-}
 
 
 def _squeeze(sql: str) -> str:

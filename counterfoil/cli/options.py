@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from counterfoil.ledgers import DEFAULT_URL, VARIABLE, Ledger
+from counterfoil.ledgers import DEFAULT_URL, VARIABLE, Ledger, url_of
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -33,7 +33,7 @@ def debug_option(function: Command) -> Command:
 
 def ledger_url(url: str | None, of_file: str | None = None) -> str:
     """The ledger that `--ledger` names, else the environment, else the pipeline file; an empty `--ledger` names none."""
-    return url if url is not None else os.environ.get(VARIABLE) or of_file or DEFAULT_URL
+    return url_of(url, os.environ, of_file)
 
 
 def resuming(url: str, run: str) -> str:

@@ -57,7 +57,9 @@ def _put(text: str) -> bool:
 
 def let_go() -> None:
     """Nobody reads stdout any more: what is still written goes nowhere."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def rows(name: str, found: Iterable[Mapping[str, Any]], form: str, *, complete: bool = True,
