@@ -5,6 +5,7 @@ Invariant: it passes the same contract suite as the stores that last.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
@@ -73,6 +74,17 @@ class MemoryStore:
         stream = self._streams.get(run)
         kept = stream.payloads if stream else {}
         return (payload for n, payload in kept.items() if first <= n <= last)
+
+    def kinds(self) -> list[tuple[str, int, int]]:
+        """See `ledger.store.Store`."""
+        found = Counter((event.type, event.v) for stream in self._streams.values() for event in stream.events)
+        return [(*kind, count) for kind, count in sorted(found.items())]
+
+    def hold(self, run: str) -> None:
+        """See `ledger.store.Store`: there is no other process."""
+
+    def wait(self, seconds: float) -> None:
+        """See `ledger.store.Store`: whoever appends is this process, so there is nothing to wait for."""
 
     def guards(self) -> list[str]:
         """See `ledger.store.Store`: nothing can be changed but through `append`."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,7 @@ from ledger.store import Part, Payload, StoreConflict, Stored, StreamHead
 
 PAGE_BYTES = 8192
 FETCH_ROWS = 2000
+LOOK_AGAIN_SECONDS = 0.05
 _BLOCK_BYTES = 1024 * 1024
 APPLICATION_ID = 0x43464C31
 """`CFL1` in the file's header: tells our ledgers from other programs' databases."""
@@ -159,6 +161,18 @@ class SqliteStore:
             if len(rows) < FETCH_ROWS:
                 return
             first = rows[-1][0] + 1
+
+    def kinds(self) -> list[tuple[str, int, int]]:
+        """See `ledger.store.Store`."""
+        found = self._select("SELECT type, v, count(*) FROM events GROUP BY type, v ORDER BY type, v", ())
+        return [tuple(row) for row in found]
+
+    def hold(self, run: str) -> None:
+        """See `ledger.store.Store`: the file's lock keeps every other writer out of every run."""
+
+    def wait(self, seconds: float) -> None:
+        """See `ledger.store.Store`: a file tells nobody, so it is looked at again after a moment."""
+        time.sleep(min(seconds, LOOK_AGAIN_SECONDS))
 
     def guards(self) -> list[str]:
         """See `ledger.store.Store`: triggers as migrated, no other table, trigger or view, no entry of no stream."""

@@ -71,6 +71,7 @@ class StoreConflict(LedgerUnavailable):
     """The stream is not where the writer thought: another writer overtook it. Nothing was stored."""
 
     def __init__(self, run: str, expected: str, found: str) -> None:
+        self.run = run
         super().__init__(
             "FENCED",
             f"expected stream at {expected}, found {found}",
@@ -106,6 +107,18 @@ class Store(Protocol):
 
     def payloads_between(self, run: str, first: int, last: int) -> Iterator[Payload]:
         """The payloads `first <= n <= last` in order, fetched in batches."""
+        ...
+
+    def kinds(self) -> list[tuple[str, int, int]]:
+        """Every (type, version) that is stored, with the number of its events: the whole log is read for it."""
+        ...
+
+    def hold(self, run: str) -> None:
+        """Be the one process that writes `run`, until `close`. Raises `LedgerUnavailable` (RUN_HELD) while another is."""
+        ...
+
+    def wait(self, seconds: float) -> None:
+        """Return when something may have been appended, after `seconds` at the latest. A hint: positions are the truth."""
         ...
 
     def guards(self) -> list[str]:

@@ -20,17 +20,18 @@ from sqlalchemy import (
 metadata = MetaData()
 
 BIG = BigInteger().with_variant(Integer(), "sqlite")
+TEXT = Text().with_variant(Text(collation="C"), "postgresql")
 
 streams = Table(
     "streams",
     metadata,
     Column("stream", BIG, primary_key=True),
-    Column("run_id", Text, nullable=False),
+    Column("run_id", TEXT, nullable=False),
     Column("size", BIG, nullable=False),
     Column("epoch", BIG, nullable=False),
     Column("root", LargeBinary, nullable=False),
     Column("frontier", LargeBinary, nullable=False),
-    Column("status", Text, nullable=False),
+    Column("status", TEXT, nullable=False),
     UniqueConstraint("run_id"),
 )
 
@@ -39,9 +40,9 @@ events = Table(
     metadata,
     Column("stream", BIG, nullable=False),
     Column("seq", BIG, nullable=False),
-    Column("type", Text, nullable=False),
+    Column("type", TEXT, nullable=False),
     Column("v", Integer, nullable=False),
-    Column("token", Text),
+    Column("token", TEXT),
     Column("row_index", BIG),
     Column("at", BIG, nullable=False),
     Column("body", LargeBinary, nullable=False),

@@ -9,6 +9,7 @@ head; alembic is imported only when there is something to upgrade.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -17,27 +18,44 @@ from sqlalchemy.pool import NullPool
 
 Branch = Literal["log", "read"]
 
-HEADS: dict[str, str] = {"log": "0001_log", "read": "0001_read"}
-"""The revision that each branch ends at; a test holds it equal to the scripts."""
+REVISIONS: Mapping[Branch, tuple[str, ...]] = {"log": ("0001_log",), "read": ("0001_read",)}
+"""Every released revision of each branch, in order: each can be upgraded from. A test holds it equal to the scripts."""
+
+HEADS: Mapping[Branch, str] = {branch: known[-1] for branch, known in REVISIONS.items()}
+"""The revision that each branch ends at."""
 
 VERSION_TABLE = "alembic_version"
 
 
-def upgrade(where: str | Connection, branch: Branch) -> None:
-    """Bring a database to the head of `branch`. `where` is a URL, or a connection whose transaction the caller ends."""
+def upgrade(where: str | Connection, branch: Branch, *, to: str | None = None, schema: str | None = None) -> None:
+    """Bring a database to a revision of `branch`, the head unless `to` says another.
+
+    `where` is a URL, or a connection whose transaction the caller ends. On PostgreSQL the tables lie in `schema`, which is
+    made when it is not there; whoever comes second waits for the first.
+    """
     if isinstance(where, Connection):
-        if current(where) != HEADS[branch]:
-            _run(where, branch)
+        if current(where) != (to or HEADS[branch]):
+            _run(where, branch, to or HEADS[branch])
         return
     engine = create_engine(where, poolclass=NullPool, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.dialect.name == "sqlite" else "BEGIN")
         try:
-            upgrade(connection, branch)
+            if schema is not None:
+                enter(connection, schema)
+            upgrade(connection, branch, to=to)
             connection.exec_driver_sql("COMMIT")
         except BaseException:
             connection.exec_driver_sql("ROLLBACK")
             raise
+
+
+def enter(connection: Connection, schema: str) -> None:
+    """Stand in a schema of PostgreSQL until the transaction ends, alone; it is made when it is not there."""
+    connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": f"migrations/{schema}"})
+    if not connection.execute(text("SELECT to_regnamespace(:name) IS NOT NULL"), {"name": f'"{schema}"'}).scalar():
+        connection.exec_driver_sql(f'CREATE SCHEMA "{schema}"')
+    connection.exec_driver_sql(f'SET LOCAL search_path TO "{schema}"')
 
 
 def current(where: str | Connection) -> str | None:
@@ -52,7 +70,7 @@ def current(where: str | Connection) -> str | None:
         return current(connection)
 
 
-def _run(connection: Connection, branch: Branch) -> None:
+def _run(connection: Connection, branch: Branch, to: str) -> None:
     from alembic.config import Config
     from alembic.runtime.environment import EnvironmentContext
     from alembic.script import ScriptDirectory
@@ -65,10 +83,10 @@ def _run(connection: Connection, branch: Branch) -> None:
     script = ScriptDirectory.from_config(config)
 
     def steps(revision: object, context: object) -> object:
-        return script._upgrade_revs(HEADS[branch], revision)  # type: ignore[arg-type]
+        return script._upgrade_revs(to, revision)  # type: ignore[arg-type]
 
-    with EnvironmentContext(config, script, fn=steps, destination_rev=HEADS[branch]):
+    with EnvironmentContext(config, script, fn=steps, destination_rev=to):
         script.run_env()
 
 
-__all__ = ["HEADS", "Branch", "current", "upgrade"]
+__all__ = ["HEADS", "REVISIONS", "Branch", "current", "enter", "upgrade"]

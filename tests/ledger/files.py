@@ -1,4 +1,4 @@
-"""Ledger files for tests: made once by the migrations, then copied, since only the bytes matter."""
+"""Ledgers for tests: files are made once by the migrations and then copied, since only the bytes matter."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+from ledger.postgres_session import PATIENCE, Patience
+from ledger.postgres_store import PostgresStore
+from ledger.postgres_url import parsed
 from ledger.sqlite_store import SqliteStore, prepare_file
 from migrations import upgrade
 from tests.kit.log import Log
@@ -36,3 +39,10 @@ def written(folder: Path, *logs: Log, name: str = "ledger.db") -> Path:
         log.store(store)
     store.close()
     return path
+
+
+def postgres_store(url: str, *, patience: Patience = PATIENCE) -> PostgresStore:
+    """A new log without a stream on PostgreSQL, open to write."""
+    address = parsed(url)
+    upgrade(address.sqlalchemy(), "log", schema=address.schema)
+    return PostgresStore(address, write=True, patience=patience)

@@ -12,16 +12,24 @@ from ledger.memory_store import MemoryStore
 from ledger.sqlite_store import FETCH_ROWS, SqliteStore
 from ledger.store import Store, StoreConflict
 from tests.ledger.appending import event, everything, head_at, part, payload, refused
-from tests.ledger.files import new_file
+from tests.ledger.files import new_file, postgres_store
 from tests.ledger.lawful_many import LAWFUL
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     """A new store of each kind."""
-    made: Store = MemoryStore() if request.param == "memory" else SqliteStore(new_file(tmp_path), write=True)
+    made = _made(request, tmp_path)
     yield made
     made.close()
+
+
+def _made(request: pytest.FixtureRequest, folder: Path) -> Store:
+    if request.param == "memory":
+        return MemoryStore()
+    if request.param == "sqlite":
+        return SqliteStore(new_file(folder), write=True)
+    return postgres_store(request.getfixturevalue("postgres_url"))
 
 
 def test_a_new_store_is_empty(store: Store) -> None:
@@ -178,12 +186,22 @@ def test_reading_goes_on_while_the_stream_grows(store: Store) -> None:
     assert [stored.seq for stored in (first, *reading)] == [1, 2, 3]
 
 
-def test_every_kind_of_store_holds_the_same_bytes_of_the_same_run(tmp_path: Path) -> None:
-    """L6: what is hashed does not depend on what keeps it."""
+def test_every_kind_of_store_holds_the_same_bytes_of_the_same_run(tmp_path: Path, postgres_url: str) -> None:
+    """law L6, law P5: what is hashed does not depend on what keeps it."""
     for name, build in LAWFUL.items():
         log = build()
         sqlite = SqliteStore(new_file(tmp_path, f"{name}.db"), write=True)
+        postgres = postgres_store(f"{postgres_url}?schema=s_{list(LAWFUL).index(name)}")
         try:
-            assert everything(log.store(sqlite)) == everything(log.store(MemoryStore()))
+            kept = everything(log.store(MemoryStore()))
+            assert everything(log.store(sqlite)) == kept
+            assert everything(log.store(postgres)) == kept
         finally:
             sqlite.close()
+            postgres.close()
+
+
+def test_kinds_are_counted_over_all_streams(store: Store) -> None:
+    """law L5: what `db check` compares with what can be read."""
+    store.append([part("a", None, 2), part("b", None, 1)])
+    assert store.kinds() == [(event(1).type, event(1).v, 3)]

@@ -1,10 +1,11 @@
-"""The log's tables: streams, events, payloads, and on SQLite the guards that keep them append-only."""
+"""The log's tables: streams, events, payloads, and the guards that keep them append-only."""
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
 
+from ledger import postgres_guards
 from ledger.guards import TRIGGERS
 
 revision = "0001_log"
@@ -13,6 +14,7 @@ branch_labels = ("log",)
 depends_on = None
 
 BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 
 
 def upgrade() -> None:
@@ -20,21 +22,21 @@ def upgrade() -> None:
     op.create_table(
         "streams",
         sa.Column("stream", BIG, primary_key=True),
-        sa.Column("run_id", sa.Text, nullable=False),
+        sa.Column("run_id", TEXT, nullable=False),
         sa.Column("size", BIG, nullable=False),
         sa.Column("epoch", BIG, nullable=False),
         sa.Column("root", sa.LargeBinary, nullable=False),
         sa.Column("frontier", sa.LargeBinary, nullable=False),
-        sa.Column("status", sa.Text, nullable=False),
+        sa.Column("status", TEXT, nullable=False),
         sa.UniqueConstraint("run_id"),
     )
     op.create_table(
         "events",
         sa.Column("stream", BIG, nullable=False),
         sa.Column("seq", BIG, nullable=False),
-        sa.Column("type", sa.Text, nullable=False),
+        sa.Column("type", TEXT, nullable=False),
         sa.Column("v", sa.Integer, nullable=False),
-        sa.Column("token", sa.Text),
+        sa.Column("token", TEXT),
         sa.Column("row_index", BIG),
         sa.Column("at", BIG, nullable=False),
         sa.Column("body", sa.LargeBinary, nullable=False),
@@ -50,6 +52,5 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("stream", "n"),
     )
     connection = op.get_bind()
-    if connection.dialect.name == "sqlite":
-        for guard in TRIGGERS.values():
-            connection.exec_driver_sql(guard)
+    for guard in TRIGGERS.values() if connection.dialect.name == "sqlite" else postgres_guards.statements():
+        connection.exec_driver_sql(guard)

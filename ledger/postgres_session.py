@@ -1,0 +1,258 @@
+"""A connection to PostgreSQL that is opened again when it was cut off: for a while, and then no more.
+
+Why: a server that restarts, and a network that drops a connection, are no end of a run. What a cut leaves unknown (whether
+a commit arrived) is for the caller to find out; this file only says that there was a cut.
+
+Invariants: a session that writes has `synchronous_commit` on and a server with `fsync` and `full_page_writes`, or it is not
+opened; after a cut the server's old end of the connection is ended before anything is asked on the new one, where the role
+may do so; the locks that were held are taken again; waiting has an end.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from hashlib import sha256
+from typing import TYPE_CHECKING, NamedTuple
+
+from ledger.errors import CounterfoilError, LedgerUnavailable, UsageError
+from ledger.postgres_url import PostgresUrl
+
+if TYPE_CHECKING:
+    from psycopg import Connection, Error
+
+SERVER_VERSION_MIN = 140_000
+LOCK_SECONDS_MAX = 60
+
+
+class Patience(NamedTuple):
+    """How long a server is waited for that cannot be reached: `seconds` in all, `pause_seconds` between two attempts."""
+
+    seconds: float = 30.0
+    pause_seconds: float = 0.2
+    now: Callable[[], float] = time.monotonic
+    pause: Callable[[float], None] = time.sleep
+
+
+PATIENCE = Patience()
+
+
+class Session:
+    """One connection, opened at once. `write` insists on a server that keeps what it acknowledges."""
+
+    def __init__(self, url: PostgresUrl, *, write: bool, search_path: str, patience: Patience = PATIENCE) -> None:
+        self.url = url
+        self.write = write
+        self.patience = patience
+        self.schema_path = search_path
+        self._locks: dict[int, LedgerUnavailable] = {}
+        self._backend: tuple[int, object] | None = None
+        self._connection = self._open()
+
+    @property
+    def raw(self) -> Connection:
+        """The connection as it is: perhaps cut off."""
+        return self._connection
+
+    def reopen(self) -> None:
+        """A new connection in place of one that was cut off. Raises `LedgerUnavailable` (LEDGER_UNREACHABLE) in the end."""
+        with suppress(OSError):
+            self._connection.close()
+        until = self.patience.now() + self.patience.seconds
+        while True:
+            try:
+                self._connection = self._open()
+                self._retake()
+                return
+            except LedgerUnavailable as error:
+                if error.code not in _PASSING or self.patience.now() >= until:
+                    raise
+                self.patience.pause(self.patience.pause_seconds)
+
+    def lock(self, key: int, refusal: LedgerUnavailable, *, wait: bool = False) -> None:
+        """Hold an advisory lock until `unlock` or `close`, beyond cuts. Where another has it, wait or raise `refusal`."""
+        if wait:
+            self._connection.execute("SET lock_timeout = 0")
+            self._connection.execute("SELECT pg_advisory_lock(%s)", (key,))
+            self._connection.execute(f"SET lock_timeout = '{LOCK_SECONDS_MAX}s'")
+        elif not _scalar(self._connection, "SELECT pg_try_advisory_lock(%s)", (key,)):
+            raise refusal
+        self._locks[key] = refusal
+
+    def unlock(self, key: int) -> None:
+        """Let go of a lock."""
+        if self._locks.pop(key, None) is not None and not self._connection.closed:
+            self._connection.execute("SELECT pg_advisory_unlock(%s)", (key,))
+
+    def close(self) -> None:
+        """Let go of the connection and its locks."""
+        self._locks.clear()
+        self._connection.close()
+
+    def is_cut(self, error: Error) -> bool:
+        """Whether an error says that the connection is gone, so that nobody knows what became of the last statement."""
+        state = error.sqlstate or ""
+        return bool(self._connection.closed) or state in _GOING_DOWN or state.startswith("08")
+
+    @contextmanager
+    def faults(self) -> Iterator[None]:
+        """Whatever the server or its driver says is a `LedgerUnavailable`."""
+        from psycopg import Error
+
+        try:
+            yield
+        except Error as error:
+            raise unavailable(error, self.url) from error
+
+    def _open(self) -> Connection:
+        connection = connect(self.url)
+        try:
+            self._end_old(connection)
+            connection.execute(f"SET search_path TO {self.schema_path}")
+            connection.execute(f"SET lock_timeout = '{LOCK_SECONDS_MAX}s'")
+            if self.write:
+                _insist(connection, self.url)
+            self._backend = _backend(connection)
+        except CounterfoilError:
+            connection.close()
+            raise
+        except Exception as error:
+            connection.close()
+            from psycopg import Error
+
+            if isinstance(error, Error):
+                raise unavailable(error, self.url) from error
+            raise
+        return connection
+
+    def _end_old(self, connection: Connection) -> None:
+        """End the server's end of a connection that was cut off: then its transaction is decided and its locks are free."""
+        from psycopg.errors import InsufficientPrivilege
+
+        if self._backend is not None:
+            with suppress(InsufficientPrivilege):
+                connection.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE pid = %s AND "
+                                   "backend_start = %s", self._backend)
+
+    def _retake(self) -> None:
+        with self.faults():
+            for key, refusal in self._locks.items():
+                if not _scalar(self._connection, "SELECT pg_try_advisory_lock(%s)", (key,)):
+                    self._connection.close()
+                    raise refusal
+
+
+def connect(url: PostgresUrl) -> Connection:
+    """A connection that commits each statement by itself. Raises `LedgerUnavailable`, `UsageError` without the driver."""
+    try:
+        import psycopg
+        from psycopg import conninfo
+    except ImportError:
+        raise UsageError("LEDGER_UNSUPPORTED", "expected the driver psycopg for a ledger on PostgreSQL, found none",
+                         where="--ledger", next_step="install counterfoil[postgres], or name a file") from None
+    given = {**_CONNECTION, "application_name": f"counterfoil {socket.gethostname()}:{os.getpid()}", **url.parameters}
+    try:
+        connection = psycopg.connect(conninfo.make_conninfo("", client_encoding="utf-8", **given), autocommit=True)
+    except psycopg.Error as error:
+        raise unavailable(error, url) from None
+    except (UnicodeError, ValueError) as error:
+        raise LedgerUnavailable("LEDGER_UNREACHABLE", f"expected a server to connect to, found {type(error).__name__}",
+                                where=url.shown, next_step="check the URL") from None
+    connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+    return connection
+
+
+def lock_key(url: PostgresUrl, what: str) -> int:
+    """The number of an advisory lock: the same for everybody who means the same thing of the same ledger."""
+    return int.from_bytes(sha256(f"counterfoil/{url.schema}/{what}".encode()).digest()[:8], signed=True)
+
+
+def _insist(connection: Connection, url: PostgresUrl) -> None:
+    """A server that may forget what it acknowledged, or cannot be written, is not written to."""
+    connection.execute("SET synchronous_commit = on")
+    for name, safe in _SAFE.items():
+        found = str(_scalar(connection, "SELECT current_setting(%s)", (name,)))
+        if found not in safe:
+            raise LedgerUnavailable("LEDGER_UNSAFE", f"expected {name} to be {safe[0]}, found {found}",
+                                    where=url.shown, next_step=f"set {name} = {safe[0]} on the server")
+    if connection.info.server_version < SERVER_VERSION_MIN:
+        raise LedgerUnavailable("LEDGER_UNSAFE", f"expected PostgreSQL {SERVER_VERSION_MIN // 10_000} or later, found "
+                                f"{connection.info.server_version // 10_000}", where=url.shown,
+                                next_step="upgrade the server")
+    if _scalar(connection, "SELECT pg_is_in_recovery() OR current_setting('default_transaction_read_only')::bool", ()):
+        raise LedgerUnavailable("LEDGER_READ_ONLY", "expected a server that can be written, found one that is read-only",
+                                where=url.shown, next_step="connect to the primary")
+
+
+def _backend(connection: Connection) -> tuple[int, object]:
+    found = connection.execute("SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()").fetchone()
+    return (int(found[0]), found[1]) if found else (0, None)
+
+
+def _scalar(connection: Connection, statement: str, values: tuple[object, ...]) -> object:
+    row = connection.execute(statement, values).fetchone()
+    return row[0] if row else None
+
+
+def unavailable(error: Error, url: PostgresUrl) -> LedgerUnavailable:
+    """The server's own words as a typed error with a next step, without the password."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    if password := url.parameters.get("password"):
+        text = text.replace(password, "***")
+    signs = _STATES if error.sqlstate else _TEXTS
+    state = error.sqlstate or text
+    for sign, code, step in signs:
+        if (state.startswith(sign) if error.sqlstate else sign in state):
+            return LedgerUnavailable(code, f"expected PostgreSQL to answer, found: {text[:400]}", where=url.shown,
+                                     next_step=step)
+    return LedgerUnavailable("LEDGER_FAULT", f"expected PostgreSQL to do as asked, found: {text[:400]}", where=url.shown,
+                             next_step="see the server's log")
+
+
+_CONNECTION = {"connect_timeout": "10", "keepalives_idle": "15", "keepalives_interval": "5", "keepalives_count": "4",
+               "tcp_user_timeout": "45000"}
+"""A network that has gone is noticed within a minute, unless the URL says otherwise (seconds; milliseconds for the last)."""
+
+_SAFE = {"fsync": ("on",), "full_page_writes": ("on",), "synchronous_commit": ("on", "remote_apply"),
+         "server_encoding": ("UTF8",)}
+"""What a server has to be set to before it is written to; `synchronous_commit` as this session reads it back."""
+
+_GOING_DOWN = frozenset({"57P01", "57P02", "57P03"})
+_PASSING = frozenset({"LEDGER_UNREACHABLE", "RUN_HELD"})
+"""What may pass while a server restarts, or while it has not noticed yet that a connection is gone."""
+
+_UNREACHABLE = ("LEDGER_UNREACHABLE", "start the server or mend the network, then resume the run")
+
+_TEXTS = (
+    ("password authentication failed", "LEDGER_DENIED", "check user and password"),
+    ("no password supplied", "LEDGER_DENIED", "write the password into the URL, or into ~/.pgpass"),
+    ("no pg_hba.conf entry", "LEDGER_DENIED", "let this host connect (pg_hba.conf)"),
+    ("permission denied", "LEDGER_DENIED", "grant the right to connect"),
+    ("database \"", "LEDGER_MISSING", "make the database, or name another one"),
+    ("role \"", "LEDGER_DENIED", "check the user"),
+    ("too many clients", "LEDGER_BUSY", "the server has no connection left: wait, or raise max_connections"),
+    ("remaining connection slots", "LEDGER_BUSY", "the server has no connection left: wait, or raise max_connections"),
+    ("", *_UNREACHABLE),
+)
+"""What a connection that failed says, for then there is no SQLSTATE."""
+
+_STATES = (
+    ("28", "LEDGER_DENIED", "check user and password"),
+    ("3D", "LEDGER_MISSING", "make the database, or name another one"),
+    ("3F", "LEDGER_MISSING", "`counterfoil db upgrade` makes a ledger"),
+    ("42501", "LEDGER_DENIED", "grant the role of a writer or a reader (docs/postgresql.md)"),
+    ("42P01", "LEDGER_FOREIGN", "name another database or schema; `counterfoil db upgrade` makes a ledger"),
+    ("42703", "LEDGER_SCHEMA", "run `counterfoil db check`"),
+    ("25006", "LEDGER_READ_ONLY", "connect to a server that can be written"),
+    ("53100", "LEDGER_FULL", "free some space on the server, then resume the run"),
+    ("53300", "LEDGER_BUSY", "the server has no connection left: wait, or raise max_connections"),
+    ("55P03", "LEDGER_BUSY", "another session holds a lock: wait for it"),
+    ("57P", *_UNREACHABLE),
+    ("08", *_UNREACHABLE),
+    ("58", "LEDGER_IO", "mend the server's disk, then resume the run"),
+    ("XX", "LEDGER_DAMAGED", "see the server's log; `counterfoil verify` says what holds"),
+)
+"""SQLSTATE classes and codes (PostgreSQL manual, appendix A)."""

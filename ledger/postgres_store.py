@@ -1,0 +1,292 @@
+"""The event store on PostgreSQL: many runs at once, one writer each.
+
+Why so: a stream's row is locked for an append, its size and epoch compared, the events sent by `COPY`; nothing is shared
+between runs but the ledger's own stream, which is appended to at the beginning and the end of each.
+
+Invariants: an append is one transaction; when its connection is cut it is not known whether it was committed, so the
+stream is read again: what is there is acknowledged, what is not is sent again, byte for byte, and what somebody else put
+there is a conflict. The tables, triggers and rights are alembic's, this file only checks that they are there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from ledger import postgres_guards
+from ledger.errors import LedgerUnavailable
+from ledger.postgres_copy import COPY_EVENTS, COPY_PAYLOADS, event_rows, payload_rows
+from ledger.postgres_session import PATIENCE, Patience, Session, lock_key
+from ledger.postgres_url import PostgresUrl
+from ledger.store import Part, Payload, StoreConflict, Stored, StreamHead
+
+FETCH_ROWS = 2000
+ATTEMPTS_MAX = 50
+"""How often one append is sent to a server that takes connections and cuts them again."""
+
+_HEAD = "SELECT run_id, size, epoch, root, frontier, status FROM streams"
+_LOCK = ("SELECT s.stream, s.size, s.epoch, (SELECT coalesce(max(n), 0) FROM payloads p WHERE p.stream = s.stream) "
+         "FROM streams s WHERE s.run_id = %s FOR UPDATE OF s")
+_STRAYS = (
+    "WITH RECURSIVE found(stream) AS ((SELECT min(stream) FROM {table}) UNION ALL SELECT (SELECT min(e.stream) "
+    "FROM {table} e WHERE e.stream > found.stream) FROM found WHERE found.stream IS NOT NULL) "
+    "SELECT stream FROM found WHERE stream IS NOT NULL AND stream NOT IN (SELECT stream FROM streams)"
+)
+
+
+class PostgresStore:
+    """A ledger's log in one schema of a database."""
+
+    def __init__(self, url: PostgresUrl, *, write: bool, wait: bool = False, patience: Patience = PATIENCE) -> None:
+        self.url = url.shown
+        self._url = url
+        self._wait = wait
+        self._ids: dict[str, int] = {}
+        self._in_snapshot = False
+        self._listens: object = None
+        self._session = Session(url, write=write, search_path=f'"{url.schema}"', patience=patience)
+
+    # --- writing -------------------------------------------------------------------------------------------------
+
+    def append(self, parts: Sequence[Part]) -> None:
+        """See `ledger.store.Store`."""
+        from psycopg import Error
+
+        with self._session.faults():
+            try:
+                self._append(parts)
+            except Error as error:
+                if not self._session.is_cut(error):
+                    raise
+                self._settle(parts)
+            self._tell()
+
+    def _settle(self, parts: Sequence[Part]) -> None:
+        """After a cut: acknowledge what is stored, send again what is not."""
+        from psycopg import Error
+
+        for _ in range(ATTEMPTS_MAX):
+            self._session.reopen()
+            try:
+                if not self._are_stored(parts):
+                    self._append(parts)
+                return
+            except StoreConflict:
+                if self._are_stored(parts):  # the end that was cut off had not been done with it when we first looked
+                    return
+                raise
+            except Error as error:
+                if not self._session.is_cut(error):
+                    raise
+        raise LedgerUnavailable("LEDGER_UNREACHABLE", f"expected an append to be answered, found {ATTEMPTS_MAX} connections "
+                                "cut", where=self.url, next_step="mend the network, then resume the run")
+
+    def _are_stored(self, parts: Sequence[Part]) -> bool:
+        return all(self._is_stored(part) for part in parts)
+
+    def _is_stored(self, part: Part) -> bool:
+        """Whether this very part is in the log: its last event's bytes, or, of one without events, its head."""
+        if not part.events:
+            return self.head(part.head.run) == part.head
+        last = part.events[-1]
+        return any(stored.body == last.body for stored in self.read(part.head.run, last.seq - 1, last.seq))
+
+    def _append(self, parts: Sequence[Part]) -> None:
+        with self._session.raw.transaction():
+            for part in parts:
+                self._append_part(part)
+
+    def _append_part(self, part: Part) -> None:
+        raw, head = self._session.raw, part.head
+        stream = self._begin(part)
+        with raw.cursor() as cursor:
+            if part.events:
+                with cursor.copy(COPY_EVENTS) as copy:
+                    copy.write(event_rows(stream, part.events))
+            if part.payloads:
+                with cursor.copy(COPY_PAYLOADS) as copy:
+                    for block in payload_rows(stream, part.payloads):
+                        copy.write(block)
+            cursor.execute("UPDATE streams SET size = %s, epoch = %s, root = %s, frontier = %s, status = %s "
+                           "WHERE stream = %s", (*head[1:], stream))
+
+    def _begin(self, part: Part) -> int:
+        """The stream's number, its row locked, once it stands where the writer thinks it does; a new stream is made."""
+        from psycopg.errors import UniqueViolation
+
+        raw, run = self._session.raw, part.head.run
+        row = raw.execute(_LOCK, (run,)).fetchone()
+        found = None if row is None else (row[1], row[2])
+        expected = None if part.expected_size is None else (part.expected_size, part.expected_epoch)
+        if found != expected:
+            raise StoreConflict(run, f"{expected or 'none'}", f"{found or 'none'}")
+        _check_numbers(part, row[3] if row else 0)
+        if row is not None:
+            return int(row[0])
+        try:
+            made = raw.execute("INSERT INTO streams (run_id, size, epoch, root, frontier, status) "
+                               "VALUES (%s, 0, 0, '', '', 'running') RETURNING stream", (run,)).fetchone()
+        except UniqueViolation:
+            raise StoreConflict(run, "none", "one that was made meanwhile") from None
+        return int(made[0]) if made else 0
+
+    def hold(self, run: str) -> None:
+        """See `ledger.store.Store`: an advisory lock, which ends with the connection however that ends."""
+        refusal = LedgerUnavailable("RUN_HELD", "expected a run that nobody writes, found a process that does",
+                                    where=f"run {run}", next_step="let it end, or stop it; or use --wait")
+        with self._session.faults():
+            self._session.lock(lock_key(self._url, f"run/{run}"), refusal, wait=self._wait)
+
+    def _tell(self) -> None:
+        """Wake who follows. No commit waits for it, and nobody relies on it."""
+        from psycopg import Error
+
+        try:
+            self._session.raw.execute(f"BEGIN; SET LOCAL synchronous_commit TO off; NOTIFY \"{self._url.schema}\"; COMMIT")
+        except Error as error:
+            if not self._session.is_cut(error):
+                raise
+
+    # --- reading -------------------------------------------------------------------------------------------------
+
+    def head(self, run: str) -> StreamHead | None:
+        """See `ledger.store.Store`."""
+        row = self._select(f"{_HEAD} WHERE run_id = %s", (run,))
+        return StreamHead._make(row[0]) if row else None
+
+    def heads(self) -> list[StreamHead]:
+        """See `ledger.store.Store`."""
+        return [StreamHead._make(row) for row in self._select(f"{_HEAD} ORDER BY stream", ())]
+
+    def read(self, run: str, after: int = 0, until: int | None = None) -> Iterator[Stored]:
+        """See `ledger.store.Store`."""
+        stream = self._stream(run)
+        last = until if until is not None else 2**62
+        while stream is not None:
+            rows = self._select(
+                "SELECT seq, type, v, token, row_index, at, body FROM events "
+                "WHERE stream = %s AND seq > %s AND seq <= %s ORDER BY seq LIMIT %s", (stream, after, last, FETCH_ROWS))
+            yield from map(Stored._make, rows)
+            if len(rows) < FETCH_ROWS:
+                return
+            after = rows[-1][0]
+
+    def payloads(self, run: str, numbers: Sequence[int]) -> dict[int, Payload]:
+        """See `ledger.store.Store`."""
+        stream = self._stream(run)
+        if stream is None or not numbers:
+            return {}
+        rows = self._select("SELECT n, salt, bytes, permanent FROM payloads WHERE stream = %s AND n = ANY(%s)",
+                            (stream, list(numbers)))
+        return {row[0]: _payload(row) for row in rows}
+
+    def payloads_between(self, run: str, first: int, last: int) -> Iterator[Payload]:
+        """See `ledger.store.Store`."""
+        stream = self._stream(run)
+        while stream is not None:
+            rows = self._select("SELECT n, salt, bytes, permanent FROM payloads "
+                                "WHERE stream = %s AND n >= %s AND n <= %s ORDER BY n LIMIT %s",
+                                (stream, first, last, FETCH_ROWS))
+            yield from map(_payload, rows)
+            if len(rows) < FETCH_ROWS:
+                return
+            first = rows[-1][0] + 1
+
+    def kinds(self) -> list[tuple[str, int, int]]:
+        """See `ledger.store.Store`."""
+        return [(row[0], row[1], row[2]) for row in self._select(
+            'SELECT type, v, count(*) FROM events GROUP BY type, v ORDER BY type COLLATE "C", v', ())]
+
+    def wait(self, seconds: float) -> None:
+        """See `ledger.store.Store`: `LISTEN`, which a cut connection forgets and the next call asks for again."""
+        from psycopg import Error
+
+        with self._session.faults():
+            try:
+                raw = self._session.raw
+                if self._listens is not raw:
+                    raw.execute(f'LISTEN "{self._url.schema}"')
+                    self._listens = raw
+                    return
+                for _ in raw.notifies(timeout=seconds, stop_after=1):
+                    return
+            except Error as error:
+                if not self._session.is_cut(error):
+                    raise
+                self._session.reopen()
+
+    def guards(self) -> list[str]:
+        """See `ledger.store.Store`: triggers as migrated, nothing else in the schema, nobody who may change a thing."""
+        schema = (f'"{self._url.schema}"',)
+        faults = postgres_guards.of_triggers(self._select(postgres_guards.FOUND_TRIGGERS, schema))
+        faults += postgres_guards.of_relations(self._select(postgres_guards.FOUND_RELATIONS, schema))
+        rights = self._select(postgres_guards.FOUND_RIGHTS, (*schema, ["streams", "events", "payloads"]))
+        faults += [f"role {role} may {right} {table}" for table, role, right in rights]
+        for table in ("events", "payloads"):
+            strays = self._select(_STRAYS.format(table=table), ())
+            faults += [f"{table} of stream {stream} are of no run" for (stream,) in strays]
+        return faults
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """See `ledger.store.Store`: one transaction that sees what was committed when it began."""
+        if self._in_snapshot:
+            yield
+            return
+        self._select("SELECT 1", ())  # a connection that was cut off while nothing was asked of it is opened again before
+        self._run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        self._in_snapshot = True
+        try:
+            yield
+        finally:
+            self._in_snapshot = False
+            if not self._session.raw.closed:
+                self._run("ROLLBACK")
+
+    def close(self) -> None:
+        """See `ledger.store.Store`."""
+        self._session.close()
+
+    def _stream(self, run: str) -> int | None:
+        if run not in self._ids:
+            row = self._select("SELECT stream FROM streams WHERE run_id = %s", (run,))
+            if not row:
+                return None
+            self._ids[run] = row[0][0]
+        return self._ids[run]
+
+    def _run(self, statement: str) -> None:
+        with self._session.faults():
+            self._session.raw.execute(statement)
+
+    def _select(self, statement: str, values: tuple[object, ...]) -> list[Any]:
+        """All rows. Reading again is safe, so a cut is waited out, except inside a snapshot, which is gone with it."""
+        from psycopg import Error
+
+        with self._session.faults():
+            for _ in range(ATTEMPTS_MAX):
+                try:
+                    with self._session.raw.cursor(binary=True) as cursor:
+                        return cursor.execute(statement, values).fetchall()
+                except Error as error:
+                    if self._in_snapshot or not self._session.is_cut(error):
+                        raise
+                    self._session.reopen()
+        raise LedgerUnavailable("LEDGER_UNREACHABLE", f"expected an answer, found {ATTEMPTS_MAX} connections cut",
+                                where=self.url, next_step="mend the network and ask again")
+
+
+def _check_numbers(part: Part, payloads: int) -> None:
+    """A part begins where its stream ends and has no gap; nothing else here would notice one."""
+    run, first = part.head.run, (part.expected_size or 0) + 1
+    if part.head.size != first - 1 + len(part.events):
+        raise StoreConflict(run, f"a head of size {first - 1 + len(part.events)}", f"size {part.head.size}")
+    if any(event.seq != seq for seq, event in enumerate(part.events, first)):
+        raise StoreConflict(run, f"events {first}..{part.head.size}", "a gap or a repetition")
+    if any(payload.n != n for n, payload in enumerate(part.payloads, payloads + 1)):
+        raise StoreConflict(run, f"payloads from {payloads + 1}", "a gap or a repetition")
+
+
+def _payload(row: Sequence[Any]) -> Payload:
+    return Payload(row[0], row[1], row[2], bool(row[3]))
