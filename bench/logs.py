@@ -48,8 +48,9 @@ class Log:
         self.state = State("bench")
         self.events: list[e.Event] = []
         self._waiting: list[str] = []
-        self.say(e.RunStarted(pipeline="bench", settings=self.pay(), settings_path="", settings_hash="", secrets={},
-                              directory="", source=e.SourceIdentity(kind="csv"), jitter_seed=1, graph=graph))
+        self.say(e.RunStarted(program="bench", pipeline="bench", settings=self.pay(), settings_path="",
+                              settings_hash="", secrets={}, directory="", source=e.SourceIdentity(kind="csv"),
+                              jitter_seed=1, graph=graph))
         self.say(e.RunClaimed(process="bench"))
 
     def pay(self) -> e.Commitment:

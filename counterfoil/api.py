@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
 
-from counterfoil.ledgers import DEFAULT_URL, Ledger, is_part_of, path_of, url_of
+from counterfoil.keeping import Keeping
+from counterfoil.ledgers import DEFAULT_URL, Ledger, keeping_of, url_of
 from engine import binding, places
 from engine.loop import Hooks
 from engine.pipeline_file import ledger_url
@@ -77,7 +77,7 @@ def run_prepared(
 ) -> Receipt:
     """The same for a pipeline file that has been prepared."""
     url = url_of(ledger, ports.environment, ledger_url(prepared.file.settings))
-    apart(prepared, path_of(url))
+    apart(prepared, keeping_of(url))
     pipeline = binding.bound(prepared)
     opening = binding.opening(prepared, pipeline, ports, run_id)
     with Ledger.create(url, wait=wait) as opened:
@@ -97,10 +97,10 @@ def driven(opened: Ledger, hooks: Hooks, drive: Callable[[], Receipt]) -> Receip
     return receipt
 
 
-def apart(prepared: binding.Prepared, ledger: Path) -> None:
+def apart(prepared: binding.Prepared, ledger: Keeping) -> None:
     """A sink that wrote to the ledger's files would destroy the record."""
     for key, name, path in places.files_written(prepared.file):
-        if is_part_of(path, ledger):
+        if ledger.is_part(path):
             raise PipelineRefused([prepared.file.problem(
                 "PATH_TAKEN", key, f"expected a {key[-1]} of its own for sink {name}, found that of the ledger",
                 "name another file")])
@@ -115,9 +115,9 @@ def replay(run: str, *, ledger: str = DEFAULT_URL, until_seq: int | None = None,
 
 
 def rebuild(*, ledger: str = DEFAULT_URL, run: str | None = None) -> str:
-    """Make the read tables again from the log; gives the path of the generation swapped in."""
+    """Make the read tables again from the log; gives the name of the generation swapped in: a file, or a schema."""
     with Ledger(ledger) as opened:
-        return str(opened.rebuild(find_run(opened, run) if run is not None else None))
+        return opened.rebuild(find_run(opened, run) if run is not None else None)
 
 
 def explain(run: str, token: str | None = None, *, row: int | None = None, at: int | None = None,
@@ -178,7 +178,7 @@ def verify_all(opened: Ledger, *, world: bool = False) -> list[Verified]:
 def _differences(opened: Ledger, run: str | None) -> list[Difference]:
     """Where the read tables disagree with the log; tables that cannot be read at all are one difference."""
     try:
-        return opened.differences() if run is None else opened.differences_of(run)
+        return opened.differences(run)
     except LedgerUnavailable as error:
         names = _runs(opened) if run is None else [run]
         return [Difference("read tables", "here", {"run_id": name, "found": error.what}) for name in names]
@@ -214,7 +214,7 @@ def find_run(opened: Ledger, name: str) -> str:
     if found:
         raise UsageError("RUN_AMBIGUOUS", f"expected one run, found {len(found)}: {', '.join(found[:5])}", where=name,
                          next_step="give more of its id")
-    raise UsageError("RUN_UNKNOWN", f"expected a run, found none named {name!r:.140}", where=str(opened.path),
+    raise UsageError("RUN_UNKNOWN", f"expected a run, found none named {name!r:.140}", where=opened.shown,
                      next_step="`counterfoil runs` lists them")
 
 

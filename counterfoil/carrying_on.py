@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 
 from counterfoil.api import apart, driven, find_run
-from counterfoil.ledgers import DEFAULT_URL, Ledger, path_of, url_of
+from counterfoil.ledgers import DEFAULT_URL, Ledger, keeping_of, url_of
 from engine import binding, pipeline_file
 from engine import run as running
 from engine.loop import Hooks
@@ -56,7 +56,7 @@ def resume(
 def resume_prepared(prepared: binding.Prepared, run: str, *, ledger: str, accept_changes: bool, wait: bool, hooks: Hooks,
                     ports: Ports) -> Receipt:
     """The same for a run that is open, and a pipeline file that has been prepared."""
-    apart(prepared, path_of(ledger))
+    apart(prepared, keeping_of(ledger))
     pipeline = binding.bound(prepared)
     opening = binding.opening(prepared, pipeline, ports, run, resumed=True)
     with to_write(ledger, run, wait=wait) as opened:

@@ -1,92 +1,128 @@
-"""Ledgers by URL: make a new one, open one to write or to read, and its read tables beside it.
+"""Ledgers by URL: make a new one, open one to write or to read, and its read tables.
 
-Invariants: a ledger file appears under its name only when it is whole, on disk too; whoever writes holds its lock; a ledger
-of another schema, or no ledger at all, is said to be that before anything is read.
+Invariants: a ledger of another schema, or no ledger at all, is said to be that before anything is read; where the read tables
+stand to the log is said before they are brought up to it.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import re
-import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from urllib.parse import quote
-
-from sqlalchemy.exc import SQLAlchemyError
 
 import migrations
-from engine.ports import system
-from ledger import reader, registry
+from counterfoil.keeping import FAULTS, Keeping, said
+from counterfoil.postgres_ledger import PostgresKeeping
+from counterfoil.sqlite_ledger import SqliteKeeping, make_read_tables
+from ledger import reader
 from ledger.errors import LedgerUnavailable, UsageError
 from ledger.events import RunStarted
-from ledger.file_lock import FileLock
-from ledger.file_uri import file_uri
-from ledger.sqlite_store import SqliteStore, checkpoint, prepare_file
-from ledger.store import StreamHead
+from ledger.follower import Follower
+from ledger.postgres_url import is_postgres, parsed
+from ledger.store import Store, StreamHead
 from projections import catch_up as catching
-from projections.read_tables import ReadTables, remove
+from projections.catch_up import Standing, Tell
+from projections.processes import Processes
+from projections.project import Target, project
+from projections.projectors import run_projector
+from projections.read_tables import ReadTables, Shelf
+from projections.rebuild import Progress, Rebuild, rebuild
+from projections.sqlite_tables import SqliteTables
+
+_LOG = logging.getLogger("counterfoil")
 
 DEFAULT_URL = "sqlite:///counterfoil.db"
 VARIABLE = "COUNTERFOIL_LEDGER"
 _UNFIT = re.compile("[\0\ud800-\udfff]")
 """What SQLite takes in no path: NUL, and bytes that are no UTF-8."""
-REVISIONS = ("0001_log",)
-"""The log's schemas that `upgrade` can begin from, the last of them the head."""
-READ_PAGE_BYTES = 16_384
+
+EVENTS_FOR_PROCESSES = 200_000
+"""Fewer events are rebuilt sooner by one process than others have started."""
 
 
 class Ledger:
-    """An open ledger: `store` is its log. Use it as a context manager."""
+    """An open ledger: `store` is its log. Use it as a context manager.
 
-    def __init__(self, url: str = DEFAULT_URL, *, write: bool = False, wait: bool = False) -> None:
-        self.path = path_of(url)
-        if not self.path.exists():
-            raise LedgerUnavailable("LEDGER_MISSING", "expected a ledger, found no file", where=str(self.path),
-                                    next_step="name one with --ledger sqlite:///FILE; `counterfoil run` makes one")
-        recognise(self.path)
+    `tell` takes what is to be said of the read tables: that they are stale, or behind and not to be written; `progress` how
+    far they are when they are made again for that.
+    """
+
+    def __init__(self, url: str = DEFAULT_URL, *, write: bool = False, wait: bool = False, tell: Tell = _LOG.warning,
+                 progress: Callable[[Progress], None] = lambda progress: None) -> None:
+        self.url = url
+        self.keeping = keeping_of(url)
+        self.tell = tell
+        self.progress = progress
+        self.shown = self.keeping.shown
+        if not self.keeping.exists():
+            raise LedgerUnavailable("LEDGER_MISSING", "expected a ledger, found none", where=self.shown,
+                                    next_step="name one with --ledger; `counterfoil run` makes one")
+        self.keeping.recognise()
         self._check_schema()
-        self.store = SqliteStore(self.path, write=write, wait=wait)
+        self.store: Store = self.keeping.store(write=write, wait=wait)
 
     @classmethod
     def create(cls, url: str = DEFAULT_URL, *, wait: bool = False) -> Ledger:
         """Open a ledger to write; make it when there is none."""
-        path = path_of(url)
-        if not path.exists():
-            _make(path, wait=wait)
+        keeping = keeping_of(url)
+        if not keeping.exists():
+            keeping.make(wait=wait)
         return cls(url, write=True, wait=wait)
 
     def _check_schema(self) -> None:
-        found = revision(self.path)
-        if found != migrations.HEADS["log"]:
-            raise LedgerUnavailable("LEDGER_SCHEMA", f"expected schema {migrations.HEADS['log']}, found {found or 'none'}",
-                                    where=str(self.path), next_step="run `counterfoil db upgrade`, or a version that "
-                                    "knows this schema")
+        found, head = self.keeping.revision(), migrations.HEADS["log"]
+        if found in migrations.REVISIONS["log"][:-1]:
+            raise LedgerUnavailable("LEDGER_SCHEMA", f"expected schema {head}, found {found}", where=self.shown,
+                                    next_step="run `counterfoil db upgrade`")
+        if found != head:
+            raise LedgerUnavailable("LEDGER_SCHEMA", f"expected schema {head}, found {found or 'none'}", where=self.shown,
+                                    next_step="use a version that knows this schema; `counterfoil db current` names it")
 
     def heads(self) -> list[StreamHead]:
         """Every stream, the ledger's own first."""
         return self.store.heads()
 
+    def follow(self, places: Mapping[str, int] | None = None) -> Follower:
+        """Reads the log while it grows, from `places` (run to the seq read last) on."""
+        return Follower(self.store, places)
+
     def catch_up(self) -> ReadTables:
         """The read tables at the end of every run, open to read."""
-        with _of_read_tables(self.path):
-            return ReadTables(catching.catch_up(self.store, self.path, make_read_tables), write=False)
+        with _of_read_tables(self.shown):
+            shelf = self.keeping.shelf()
+            how = Rebuild(run_projector(), self.progress, self._helpers(None))
+            return shelf.open(catching.catch_up(self.store, shelf, self.tell, how))
 
-    def rebuild(self, run: str | None = None) -> Path:
-        """Make the read tables again from zero; gives the generation swapped in."""
-        with _of_read_tables(self.path):
-            return catching.rebuild(self.store, self.path, make_read_tables, run)
+    def rebuild(self, run: str | None = None, *, processes: int | None = None,
+                progress: Callable[[Progress], None] = lambda progress: None) -> str:
+        """Make the read tables again from zero; gives the name of the generation swapped in.
 
-    def differences(self) -> list[catching.Difference]:
-        """Where the read tables and the log disagree."""
-        return catching.differences(self.store, self.path, make_read_tables)
+        `processes` work side by side on several runs; None takes one for each processor, if there is enough to do.
+        """
+        with _of_read_tables(self.shown):
+            how = Rebuild(run_projector(), progress, self._helpers(processes))
+            return rebuild(self.store, self.keeping.shelf(), how, run)
 
-    def differences_of(self, run: str) -> list[catching.Difference]:
-        """The same of one run."""
-        return catching.differences(self.store, self.path, make_read_tables, run)
+    def _helpers(self, processes: int | None) -> Processes | None:
+        if processes is None:
+            events = sum(head.size for head in self.heads())
+            processes = (os.cpu_count() or 1) if events >= EVENTS_FOR_PROCESSES else 1
+        return Processes(processes, partial(opened_apart, self.keeping.absolute())) if processes > 1 else None
+
+    def standing(self) -> Standing:
+        """How the read tables stand to the log; nothing is changed."""
+        shelf = self.keeping.shelf()
+        return catching.standing(self.store, shelf, run_projector(), shelf.generation())
+
+    def differences(self, run: str | None = None) -> list[catching.Difference]:
+        """Where the read tables and the log disagree, of one run or of all."""
+        return catching.differences(self.store, self.keeping.shelf(), run)
 
     def file_reader(self, run: str) -> Callable[[str, int, int], bytes]:
         """Reads pieces of the files that a run's sinks name, relative to the directory it ran in."""
@@ -109,8 +145,8 @@ class Ledger:
         with tempfile.TemporaryDirectory(prefix="counterfoil-") as directory:
             path = Path(directory) / "as_of.db"
             make_read_tables(path)
-            with ReadTables(path, write=True) as tables:
-                catching.project(self.store, head, tables, until=seq)
+            with SqliteTables(path, write=True) as tables:
+                project(self.store, head, Target(tables, run_projector()), until=seq)
                 yield tables
 
     def close(self) -> None:
@@ -124,31 +160,33 @@ class Ledger:
         self.close()
 
 
-_FAULTS = (sqlite3.Error, SQLAlchemyError, OSError)
-"""What a disk that is full, broken or read-only makes of a database's work."""
-
-
-def _said(error: BaseException) -> str:
-    """What went wrong first: the database's own undoing of it may have failed too."""
-    while error.__context__ is not None:
-        error = error.__context__
-    return " ".join(str(getattr(error, "orig", None) or error).split())
+def opened_apart(url: str) -> tuple[Store, Shelf]:
+    """A ledger's log and read tables, for a process that helps with a rebuild."""
+    keeping = keeping_of(url)
+    return keeping.store(write=False, wait=False), keeping.shelf()
 
 
 @contextmanager
-def _of_read_tables(path: Path) -> Iterator[None]:
+def _of_read_tables(where: str) -> Iterator[None]:
     """Read tables that cannot be written are no fault of the record."""
     try:
         yield
-    except _FAULTS as error:
-        raise LedgerUnavailable("READ_TABLES_FAULT", f"expected to bring the read tables up to date, found {_said(error)}",
-                                where=str(path), next_step="free some space or mend the disk; the log is whole, and "
+    except FAULTS as error:
+        raise LedgerUnavailable("READ_TABLES_FAULT", f"expected to bring the read tables up to date, found {said(error)}",
+                                where=where, next_step="free some space or mend the disk; the log is whole, and "
                                 "`counterfoil rebuild` makes them again") from error
 
 
 def url_of(named: str | None, environment: Mapping[str, str], of_file: str | None = None) -> str:
     """The ledger that was named, else the environment's, else the pipeline file's, else the default; "" names none."""
     return named if named is not None else environment.get(VARIABLE) or of_file or DEFAULT_URL
+
+
+def keeping_of(url: str) -> Keeping:
+    """Where the ledger of a URL is kept. Raises `UsageError` (LEDGER_URL_INVALID)."""
+    if is_postgres(url):
+        return PostgresKeeping(parsed(url), url)
+    return SqliteKeeping(path_of(url))
 
 
 def path_of(url: str) -> Path:
@@ -161,106 +199,6 @@ def path_of(url: str) -> Path:
         path = Path(url.removeprefix(prefix))
         path = Path(os.path.realpath(path)) if path.is_symlink() else path
         return path.absolute() if str(path).startswith("file:") else path  # SQLite may take `file:` for the scheme of a URI
-    scheme = url.partition(":")[0]
-    if scheme.startswith("postgres"):
-        raise UsageError("LEDGER_UNSUPPORTED", "expected sqlite:///FILE: this version keeps its ledger on SQLite only",
-                         where="--ledger", next_step="name a file")
     shown = re.sub(r"//[^@]*@", "//***@", url)
     raise UsageError("LEDGER_URL_INVALID", f"expected sqlite:///FILE, found {shown!r:.100}", where="--ledger",
-                     next_step="three slashes and a path, e.g. sqlite:///counterfoil.db")
-
-
-def is_part_of(path: Path, ledger: Path) -> bool:
-    """Whether a path is the ledger's file, or one that is kept beside it."""
-    path, ledger = path.resolve(), ledger.resolve()
-    beside = rf"{re.escape(ledger.name)}(-wal|-shm|-journal|\.lock|\.new.*|\.read\..*)?"
-    return path.parent == ledger.parent and re.fullmatch(beside, path.name) is not None
-
-
-def revision(path: Path) -> str | None:
-    """The schema revision that a file stands at, or None."""
-    try:
-        with closing(sqlite3.connect(file_uri(path, "ro"), uri=True)) as connection:
-            row = connection.execute(f"SELECT version_num FROM {migrations.VERSION_TABLE}").fetchone()
-    except sqlite3.Error:
-        return None
-    return str(row[0]) if row else None
-
-
-def recognise(path: Path) -> None:
-    """Raises `LedgerUnavailable` for what is no ledger, before anything in it is changed, its journal mode included."""
-    SqliteStore(path, write=False).close()
-
-
-def make_read_tables(path: Path) -> None:
-    """An empty file with the read tables in it."""
-    connection = sqlite3.connect(path, isolation_level=None)
-    try:
-        connection.execute(f"PRAGMA page_size = {READ_PAGE_BYTES}")
-        connection.execute("PRAGMA user_version = 1")
-    finally:
-        connection.close()
-    migrations.upgrade(_engine_url(path), "read")
-
-
-def upgrade(path: Path, *, wait: bool) -> str:
-    """Bring an existing ledger's schema to the head; gives the revision. Another program's database is left alone."""
-    recognise(path)
-    found = revision(path)
-    if found not in REVISIONS:
-        raise LedgerUnavailable("LEDGER_SCHEMA", f"expected a schema from {REVISIONS[0]} to {REVISIONS[-1]}, found "
-                                f"{found or 'none'}", where=str(path), next_step="use a version that knows this schema")
-    lock = FileLock(Path(f"{path}.lock"), wait=wait)
-    try:
-        migrations.upgrade(_engine_url(path), "log")
-    finally:
-        lock.release()
-    return migrations.HEADS["log"]
-
-
-def _sync(path: Path) -> None:
-    """Bring a file, or the entries of a directory, to disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _make(path: Path, *, wait: bool) -> None:
-    """Make a whole ledger under another name, then give it its own."""
-    if not path.parent.is_dir():
-        raise LedgerUnavailable("LEDGER_MISSING", "expected a directory for the ledger, found none", where=str(path.parent),
-                                next_step="make the directory, or name another file with --ledger")
-    lock = FileLock(Path(f"{path}.lock"), wait=wait)
-    temporary = path.with_name(f"{path.name}.new")
-    try:
-        if path.exists():
-            return
-        remove(temporary)
-        ports = system()
-        prepare_file(temporary)
-        migrations.upgrade(_engine_url(temporary), "log")
-        store = SqliteStore(temporary, write=True)
-        try:
-            registry.create(store, ports.random_bytes(16).hex(), ports.wall_us())
-        finally:
-            store.close()
-        checkpoint(temporary)
-        _sync(temporary)
-        os.rename(temporary, path)
-        _sync(path.parent)
-    except _FAULTS as error:
-        raise LedgerUnavailable("LEDGER_NOT_MADE", f"expected to make a ledger, found {_said(error)}", where=str(path),
-                                next_step="check the directory and its space") from error
-    finally:
-        with suppress(OSError):
-            remove(temporary)
-        with suppress(OSError):
-            path.with_name(f"{path.name}.new.lock").unlink()
-        lock.release()
-
-
-def _engine_url(path: Path) -> str:
-    """The path for SQLAlchemy, which would take a `?` in it for the beginning of options."""
-    return f"sqlite:///{quote(str(path.absolute()))}"
+                     next_step="three slashes and a path, e.g. sqlite:///counterfoil.db; or postgresql://USER@HOST/NAME")

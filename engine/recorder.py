@@ -8,7 +8,7 @@ stamps never fall; after an exception the recorder is spoilt and must be dropped
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -156,8 +156,8 @@ class Recorder:
         """What the next commit adds to the stream."""
         return self._writer.part(self.status())
 
-    def commit(self, also: Sequence[Part] = ()) -> None:
-        """Make everything recorded so far durable, in one transaction with `also`."""
+    def commit(self, also: Callable[[], Sequence[Part]] = tuple) -> None:
+        """Make everything recorded so far durable, in one transaction with the parts that `also` makes."""
         self._writer.commit(self.status(), also)
 
     def status(self) -> StreamStatus:

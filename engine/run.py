@@ -24,6 +24,7 @@ from engine.masking import Masking
 from engine.open_sinks import OpenSinks
 from engine.plugin_api import SourceIdentity
 from engine.ports import Ports
+from engine.program import PROGRAM
 from engine.recorder import Recorder
 from engine.rows import FrozenRow
 from engine.unfinished import Unfinished, open_rows, read_back, settings_of
@@ -87,6 +88,7 @@ def start(store: Store, opening: Opening, pipeline: BoundPipeline, ports: Ports,
     Raises `LedgerUnavailable` when the run exists, `RunIncomplete` when a source or sink failed (the run is then
     interrupted and resumable), `LawBroken` when an event is not allowed (nothing of it is stored).
     """
+    store.hold(opening.run)
     if store.head(opening.run) is not None:
         raise LedgerUnavailable("RUN_EXISTS", "expected a new run id, found one that exists", where=f"run {opening.run}",
                                 next_step="name another --run-id, or resume it")
@@ -102,7 +104,7 @@ def resume(store: Store, opening: Opening, pipeline: BoundPipeline, ports: Ports
     Raises as `start` does; `RunChanged` when the pipeline is another and that is not accepted (then nothing is stored),
     `LedgerBroken` when the log does not hold, `RunIncomplete` (PAYLOAD_GONE) when an open row was erased.
     """
-    if (closed := sealed(store, opening.run)) is not None:
+    if (closed := _held(store, opening.run)) is not None:
         return closed
     left = read_back(store, opening.run)
     found = _changes(store, left, opening)
@@ -111,6 +113,14 @@ def resume(store: Store, opening: Opening, pipeline: BoundPipeline, ports: Ports
     rows = open_rows(store, left)
     recorder = _claimed(store, left, ports, pipeline.masking, bounded(found))
     return _carry_on(store, recorder, left.started.pipeline, pipeline, hooks, feed, workers, rows)
+
+
+def _held(store: Store, run: str) -> Receipt | None:
+    """Be the one that writes the run, unless it is closed for good; it may be so once nobody else writes it any more."""
+    if (closed := sealed(store, run)) is not None:
+        return closed
+    store.hold(run)
+    return sealed(store, run)
 
 
 def sealed(store: Store, run: str) -> Receipt | None:
@@ -127,7 +137,7 @@ def abandon(store: Store, run: str, reason: str, ports: Ports) -> Receipt:
 
     Touches no source, no plugin and no sink. A sealed run is left alone. Raises `LedgerBroken` for a log that does not hold.
     """
-    if (closed := sealed(store, run)) is not None:
+    if (closed := _held(store, run)) is not None:
         return closed
     left = read_back(store, run)
     rows = open_rows(store, left, erased=FrozenRow())
@@ -194,6 +204,7 @@ def _open(recorder: Recorder, store: Store, opening: Opening, ports: Ports) -> N
     settings = recorder.keep(opening.settings_text.encode(), permanent=True)
     long = len(encoded) > GRAPH_BYTES_MAX
     started = e.RunStarted(
+        program=PROGRAM,
         pipeline=opening.pipeline,
         settings=settings,
         settings_path=opening.settings_path,
@@ -208,7 +219,7 @@ def _open(recorder: Recorder, store: Store, opening: Opening, ports: Ports) -> N
     recorder.start(started, opening.graph)
     recorder.claim()
     opened = e.RunOpened(opened=opening.run, pipeline=opening.pipeline)
-    recorder.commit([registry.entries(store, [opened], recorder.at)])
+    recorder.commit(lambda: [registry.entries(store, [opened], recorder.at)])
 
 
 def _drive(recorder: Recorder, opened: OpenSinks, store: Store, name: str, loop: Loop) -> Receipt:
@@ -256,7 +267,7 @@ def _seal(recorder: Recorder, store: Store) -> None:
     )
     closed = e.RunClosed(closed=state.run, status="failed" if state.abandoned else "completed", size=state.seq,
                          root=recorder.root())
-    recorder.commit([registry.entries(store, [closed], recorder.at)])
+    recorder.commit(lambda: [registry.entries(store, [closed], recorder.at)])
 
 
 def receipt(recorder: Recorder, pipeline: str) -> Receipt:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 from ledger.graph import CollisionPolicy, MergeName, PolicyName
 from ledger.ids import NAME_PATTERN, RESERVED_NAMES
+from ledger.postgres_url import is_postgres
 
 _NUMERAL = re.compile(r"[+-]?\d{1,15}(\.\d{1,15})?")
 
@@ -216,8 +217,10 @@ class SinkSettings(Section):
 
 
 def is_kept_here(url: object) -> bool:
-    """Whether this version can keep a ledger at that URL: in a SQLite file."""
-    return isinstance(url, str) and url.startswith("sqlite:///") and len(url) > len("sqlite:///")
+    """Whether a ledger can be kept at that URL: in a SQLite file, or in a PostgreSQL database."""
+    if not isinstance(url, str):
+        return False
+    return (url.startswith("sqlite:///") and len(url) > len("sqlite:///")) or is_postgres(url)
 
 
 class LedgerSettings(Section):
@@ -229,7 +232,7 @@ class LedgerSettings(Section):
     @classmethod
     def _kept_here(cls, url: str) -> str:
         if not is_kept_here(url):
-            raise ValueError("expected sqlite:///FILE: this version keeps its ledger on SQLite only")
+            raise ValueError("expected sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME")
         return url
 
 

@@ -70,22 +70,40 @@ def statements() -> list[str]:
 
 TABLES = frozenset({"streams", "events", "payloads", "alembic_version"})
 
+KEYS = frozenset({("streams", "stream"), ("streams", "run_id"), ("events", "stream, seq"), ("payloads", "stream, n")})
+"""What can be there once: table and columns."""
+
 FOUND_TRIGGERS = (
-    "SELECT c.relname, t.tgname, t.tgenabled, t.tgtype, p.proname, p.pronamespace = c.relnamespace, p.prosrc, "
-    "encode(t.tgargs, 'escape') FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_proc p ON p.oid = t.tgfoid "
+    "SELECT c.relname, t.tgname, t.tgenabled, t.tgtype, p.proname, p.pronamespace = c.relnamespace "
+    "AND l.lanname = 'plpgsql' AND t.tgqual IS NULL AND t.tgattr::text = '' AND p.proconfig IS NULL AND NOT p.prosecdef, "
+    "p.prosrc, encode(t.tgargs, 'escape') FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid "
+    "JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_language l ON l.oid = p.prolang "
     "WHERE c.relnamespace = %s::regnamespace AND NOT t.tgisinternal"
 )
+"""The sixth says that a trigger runs a function as migrated, whenever its moment comes: no WHEN, no OF, no other setting."""
 FOUND_RELATIONS = (
-    "SELECT c.relname, c.relkind, c.relpersistence, c.relrowsecurity, EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = "
-    "c.oid), EXISTS (SELECT FROM pg_rewrite w WHERE w.ev_class = c.oid) FROM pg_class c "
+    "SELECT c.relname, c.relkind, c.relpersistence, c.relrowsecurity, EXISTS (SELECT FROM pg_inherits i WHERE c.oid IN "
+    "(i.inhparent, i.inhrelid)), EXISTS (SELECT FROM pg_rewrite w WHERE w.ev_class = c.oid) FROM pg_class c "
     "WHERE c.relnamespace = %s::regnamespace AND c.relkind NOT IN ('i', 'S', 't', 'c')"
 )
-FOUND_RIGHTS = (
-    "SELECT c.relname, coalesce(g.rolname, 'public'), a.privilege_type FROM pg_class c "
-    "CROSS JOIN LATERAL aclexplode(c.relacl) a LEFT JOIN pg_roles g ON g.oid = a.grantee WHERE c.relnamespace = %s::regnamespace AND c.relname = ANY(%s) "
-    "AND a.grantee <> c.relowner AND a.privilege_type IN ('DELETE', 'TRUNCATE', 'TRIGGER', 'UPDATE') "
-    "AND NOT (c.relname = 'streams' AND a.privilege_type = 'UPDATE')"
+"""A table that inherits is as bad as one that is inherited from: what is done by way of its parent runs no trigger of a
+statement."""
+FOUND_KEYS = (
+    "SELECT c.relname, string_agg(a.attname, ', ' ORDER BY k.place) FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid "
+    "CROSS JOIN LATERAL unnest(i.indkey) WITH ORDINALITY k(number, place) JOIN pg_attribute a ON a.attrelid = c.oid "
+    "AND a.attnum = k.number WHERE c.relnamespace = %s::regnamespace AND i.indisunique AND i.indimmediate AND i.indisvalid "
+    "AND i.indpred IS NULL AND i.indexprs IS NULL GROUP BY i.indexrelid, c.relname"
 )
+FOUND_FUNCTIONS = "SELECT proname FROM pg_proc WHERE pronamespace = %s::regnamespace"
+FOUND_RIGHTS = (
+    "SELECT DISTINCT c.relname, coalesce(g.rolname, 'public'), a.privilege_type FROM pg_class c CROSS JOIN LATERAL "
+    "(SELECT * FROM aclexplode(c.relacl) UNION SELECT e.* FROM pg_attribute o CROSS JOIN LATERAL aclexplode(o.attacl) e "
+    "WHERE o.attrelid = c.oid) a LEFT JOIN pg_roles g ON g.oid = a.grantee WHERE c.relnamespace = %s::regnamespace "
+    "AND c.relname = ANY(%s) AND a.grantee <> c.relowner "
+    "AND a.privilege_type IN ('DELETE', 'TRUNCATE', 'TRIGGER', 'UPDATE') "
+    "AND NOT (c.relname = 'streams' AND a.privilege_type = 'UPDATE') ORDER BY 1, 2, 3"
+)
+"""Of a table or of some of its columns."""
 
 
 def of_triggers(found: list[tuple[str, str, str, int, str, bool, str, str]]) -> list[str]:
@@ -100,6 +118,16 @@ def of_triggers(found: list[tuple[str, str, str, int, str, bool, str, str]]) -> 
                 or source != FUNCTIONS[guard.function] or argument.removesuffix("\\000") != guard.reason:
             faults.append(f"guard {name} was changed")
     return faults
+
+
+def of_keys(found: list[tuple[str, str]]) -> list[str]:
+    """What could be there twice."""
+    return [f"key {table} ({columns}) is missing" for table, columns in sorted(KEYS - set(found))]
+
+
+def of_functions(found: list[tuple[str]]) -> list[str]:
+    """Functions that are no part of a log."""
+    return [f"function {name} does not belong here" for (name,) in found if name not in FUNCTIONS]
 
 
 def of_relations(found: list[tuple[str, str, str, bool, bool, bool]]) -> list[str]:

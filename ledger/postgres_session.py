@@ -11,6 +11,7 @@ may do so; the locks that were held are taken again; waiting has an end.
 from __future__ import annotations
 
 import os
+import re
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -50,6 +51,7 @@ class Session:
         self.schema_path = search_path
         self._locks: dict[int, LedgerUnavailable] = {}
         self._backend: tuple[int, object] | None = None
+        self._closed = False
         self._connection = self._open()
 
     @property
@@ -59,6 +61,8 @@ class Session:
 
     def reopen(self) -> None:
         """A new connection in place of one that was cut off. Raises `LedgerUnavailable` (LEDGER_UNREACHABLE) in the end."""
+        if self._closed:
+            raise RuntimeError("the session was closed")
         with suppress(OSError):
             self._connection.close()
         until = self.patience.now() + self.patience.seconds
@@ -73,13 +77,25 @@ class Session:
                 self.patience.pause(self.patience.pause_seconds)
 
     def lock(self, key: int, refusal: LedgerUnavailable, *, wait: bool = False) -> None:
-        """Hold an advisory lock until `unlock` or `close`, beyond cuts. Where another has it, wait or raise `refusal`."""
-        if wait:
-            self._connection.execute("SET lock_timeout = 0")
-            self._connection.execute("SELECT pg_advisory_lock(%s)", (key,))
-            self._connection.execute(f"SET lock_timeout = '{LOCK_SECONDS_MAX}s'")
-        elif not _scalar(self._connection, "SELECT pg_try_advisory_lock(%s)", (key,)):
-            raise refusal
+        """Hold an advisory lock until `unlock` or `close`, beyond cuts. Where another has it, wait or raise `refusal`.
+
+        One that is held already is held once.
+        """
+        if key in self._locks:
+            return
+        from psycopg import Error
+
+        try:
+            if wait:
+                self._connection.execute("SET lock_timeout = 0")
+                self._connection.execute("SELECT pg_advisory_lock(%s)", (key,))
+                self._connection.execute(f"SET lock_timeout = '{LOCK_SECONDS_MAX}s'")
+            elif not _scalar(self._connection, "SELECT pg_try_advisory_lock(%s)", (key,)):
+                raise refusal
+        except Error as error:
+            if not wait and self.is_cut(error):
+                self._locks[key] = refusal  # the end that was cut off may have it: `reopen` takes it, and waits for that one
+            raise
         self._locks[key] = refusal
 
     def unlock(self, key: int) -> None:
@@ -89,13 +105,18 @@ class Session:
 
     def close(self) -> None:
         """Let go of the connection and its locks."""
+        self._closed = True
         self._locks.clear()
         self._connection.close()
 
     def is_cut(self, error: Error) -> bool:
         """Whether an error says that the connection is gone, so that nobody knows what became of the last statement."""
-        state = error.sqlstate or ""
-        return bool(self._connection.closed) or state in _GOING_DOWN or state.startswith("08")
+        from psycopg import OperationalError
+
+        if error.sqlstate is None:  # the driver's own word: of a socket that is gone it does not always say so itself
+            return isinstance(error, OperationalError) or bool(self._connection.closed)
+        ended = error.diag.severity_nonlocalized in ("FATAL", "PANIC")  # which the server says before it hangs up
+        return ended or error.sqlstate.startswith("08")
 
     @contextmanager
     def faults(self) -> Iterator[None]:
@@ -153,10 +174,14 @@ def connect(url: PostgresUrl) -> Connection:
     except ImportError:
         raise UsageError("LEDGER_UNSUPPORTED", "expected the driver psycopg for a ledger on PostgreSQL, found none",
                          where="--ledger", next_step="install counterfoil[postgres], or name a file") from None
-    given = {**_CONNECTION, "application_name": f"counterfoil {socket.gethostname()}:{os.getpid()}", **url.parameters}
+    given = {**_CONNECTION, "application_name": f"counterfoil {socket.gethostname()}:{os.getpid()}", **url.parameters,
+             "client_encoding": "utf-8"}
     try:
-        connection = psycopg.connect(conninfo.make_conninfo("", client_encoding="utf-8", **given), autocommit=True)
+        connection = psycopg.connect(conninfo.make_conninfo("", **given), autocommit=True)
     except psycopg.Error as error:
+        if isinstance(error, psycopg.ProgrammingError) or _INVALID.search(str(error)):
+            raise UsageError("LEDGER_URL_INVALID", f"expected options of libpq, found: {_words(error, url)}",
+                             where="--ledger", next_step="correct what stands after the `?`") from None
         raise unavailable(error, url) from None
     except (UnicodeError, ValueError) as error:
         raise LedgerUnavailable("LEDGER_UNREACHABLE", f"expected a server to connect to, found {type(error).__name__}",
@@ -199,9 +224,7 @@ def _scalar(connection: Connection, statement: str, values: tuple[object, ...]) 
 
 def unavailable(error: Error, url: PostgresUrl) -> LedgerUnavailable:
     """The server's own words as a typed error with a next step, without the password."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    if password := url.parameters.get("password"):
-        text = text.replace(password, "***")
+    text = _words(error, url)
     signs = _STATES if error.sqlstate else _TEXTS
     state = error.sqlstate or text
     for sign, code, step in signs:
@@ -212,29 +235,38 @@ def unavailable(error: Error, url: PostgresUrl) -> LedgerUnavailable:
                              next_step="see the server's log")
 
 
+def _words(error: Error, url: PostgresUrl) -> str:
+    """What an error says, on one line, without the password."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    password = url.parameters.get("password")
+    return text.replace(password, "***") if password else text
+
+
 _CONNECTION = {"connect_timeout": "10", "keepalives_idle": "15", "keepalives_interval": "5", "keepalives_count": "4",
                "tcp_user_timeout": "45000"}
 """A network that has gone is noticed within a minute, unless the URL says otherwise (seconds; milliseconds for the last)."""
 
+_INVALID = re.compile(r"connection is bad: (invalid \w+ value|could not parse network address)")
+"""What libpq says of an option that it knows and cannot use."""
+
 _SAFE = {"fsync": ("on",), "full_page_writes": ("on",), "synchronous_commit": ("on", "remote_apply"),
-         "server_encoding": ("UTF8",)}
+         "session_replication_role": ("origin",), "server_encoding": ("UTF8",)}
 """What a server has to be set to before it is written to; `synchronous_commit` as this session reads it back."""
 
-_GOING_DOWN = frozenset({"57P01", "57P02", "57P03"})
-_PASSING = frozenset({"LEDGER_UNREACHABLE", "RUN_HELD"})
+_PASSING = frozenset({"LEDGER_UNREACHABLE", "LEDGER_BUSY", "RUN_HELD"})
 """What may pass while a server restarts, or while it has not noticed yet that a connection is gone."""
 
 _UNREACHABLE = ("LEDGER_UNREACHABLE", "start the server or mend the network, then resume the run")
 
 _TEXTS = (
+    ("too many c", "LEDGER_BUSY", "the server has no connection left: wait, or raise its limit"),
+    ("remaining connection slots", "LEDGER_BUSY", "the server has no connection left: wait, or raise its limit"),
     ("password authentication failed", "LEDGER_DENIED", "check user and password"),
     ("no password supplied", "LEDGER_DENIED", "write the password into the URL, or into ~/.pgpass"),
     ("no pg_hba.conf entry", "LEDGER_DENIED", "let this host connect (pg_hba.conf)"),
     ("permission denied", "LEDGER_DENIED", "grant the right to connect"),
     ("database \"", "LEDGER_MISSING", "make the database, or name another one"),
     ("role \"", "LEDGER_DENIED", "check the user"),
-    ("too many clients", "LEDGER_BUSY", "the server has no connection left: wait, or raise max_connections"),
-    ("remaining connection slots", "LEDGER_BUSY", "the server has no connection left: wait, or raise max_connections"),
     ("", *_UNREACHABLE),
 )
 """What a connection that failed says, for then there is no SQLSTATE."""
@@ -248,8 +280,10 @@ _STATES = (
     ("42703", "LEDGER_SCHEMA", "run `counterfoil db check`"),
     ("25006", "LEDGER_READ_ONLY", "connect to a server that can be written"),
     ("53100", "LEDGER_FULL", "free some space on the server, then resume the run"),
-    ("53300", "LEDGER_BUSY", "the server has no connection left: wait, or raise max_connections"),
+    ("53300", "LEDGER_BUSY", "the server has no connection left: wait, or raise its limit"),
+    ("40", "LEDGER_BUSY", "another session was in the way: do it again"),
     ("55P03", "LEDGER_BUSY", "another session holds a lock: wait for it"),
+    ("57014", "LEDGER_BUSY", "the server gave the statement up: raise statement_timeout for this role, then resume the run"),
     ("57P", *_UNREACHABLE),
     ("08", *_UNREACHABLE),
     ("58", "LEDGER_IO", "mend the server's disk, then resume the run"),

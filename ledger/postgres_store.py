@@ -10,9 +10,9 @@ there is a conflict. The tables, triggers and rights are alembic's, this file on
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, TypeVar
 
 from ledger import postgres_guards
 from ledger.errors import LedgerUnavailable
@@ -21,9 +21,14 @@ from ledger.postgres_session import PATIENCE, Patience, Session, lock_key
 from ledger.postgres_url import PostgresUrl
 from ledger.store import Part, Payload, StoreConflict, Stored, StreamHead
 
+Asked = TypeVar("Asked")
+
 FETCH_ROWS = 2000
 ATTEMPTS_MAX = 50
 """How often one append is sent to a server that takes connections and cuts them again."""
+
+_NUL = "\0"
+"""No text on PostgreSQL holds it, so no stream's name does."""
 
 _HEAD = "SELECT run_id, size, epoch, root, frontier, status FROM streams"
 _LOCK = ("SELECT s.stream, s.size, s.epoch, (SELECT coalesce(max(n), 0) FROM payloads p WHERE p.stream = s.stream) "
@@ -79,23 +84,43 @@ class PostgresStore:
             except Error as error:
                 if not self._session.is_cut(error):
                     raise
-        raise LedgerUnavailable("LEDGER_UNREACHABLE", f"expected an append to be answered, found {ATTEMPTS_MAX} connections "
-                                "cut", where=self.url, next_step="mend the network, then resume the run")
+        raise self._unanswered()
 
     def _are_stored(self, parts: Sequence[Part]) -> bool:
         return all(self._is_stored(part) for part in parts)
 
     def _is_stored(self, part: Part) -> bool:
-        """Whether this very part is in the log: its last event's bytes, or, of one without events, its head."""
-        if not part.events:
-            return self.head(part.head.run) == part.head
-        last = part.events[-1]
-        return any(stored.body == last.body for stored in self.read(part.head.run, last.seq - 1, last.seq))
+        """Whether this very part is in the log: its events and payloads as given, or, of one without any, its head."""
+        run = part.head.run
+        if not part.events and not part.payloads:
+            return self.head(run) == part.head
+        first = part.expected_size or 0
+        if part.events and list(self.read(run, first, first + len(part.events))) != list(part.events):
+            return False
+        kept = self.payloads(run, [payload.n for payload in part.payloads])
+        return all(kept.get(payload.n) in (payload, *_erased(payload)) for payload in part.payloads)
 
     def _append(self, parts: Sequence[Part]) -> None:
-        with self._session.raw.transaction():
+        with self._transaction():
             for part in parts:
                 self._append_part(part)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """By hand, since the driver's own one says on stderr what it could not undo on a connection that is gone."""
+        from psycopg import Error
+        from psycopg.pq import TransactionStatus
+
+        raw = self._session.raw
+        raw.execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
+        try:
+            yield
+            raw.execute("COMMIT")
+        except BaseException:
+            if raw.info.transaction_status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
+                with suppress(Error):  # whoever cannot be told to undo it is gone, and it with him
+                    raw.execute("ROLLBACK")
+            raise
 
     def _append_part(self, part: Part) -> None:
         raw, head = self._session.raw, part.head
@@ -133,26 +158,41 @@ class PostgresStore:
 
     def hold(self, run: str) -> None:
         """See `ledger.store.Store`: an advisory lock, which ends with the connection however that ends."""
+        from psycopg import Error
+
+        key = lock_key(self._url, f"run/{run}")
         refusal = LedgerUnavailable("RUN_HELD", "expected a run that nobody writes, found a process that does",
                                     where=f"run {run}", next_step="let it end, or stop it; or use --wait")
         with self._session.faults():
-            self._session.lock(lock_key(self._url, f"run/{run}"), refusal, wait=self._wait)
+            for _ in range(ATTEMPTS_MAX):
+                try:
+                    return self._session.lock(key, refusal, wait=self._wait)
+                except Error as error:
+                    if not self._session.is_cut(error):
+                        raise
+                try:
+                    self._session.reopen()
+                except LedgerUnavailable:
+                    self._session.unlock(key)
+                    raise
+        raise self._unanswered()
 
     def _tell(self) -> None:
-        """Wake who follows. No commit waits for it, and nobody relies on it."""
+        """Wake who follows. No commit waits for it, nobody relies on it, and what was stored is stored if it fails."""
         from psycopg import Error
 
-        try:
-            self._session.raw.execute(f"BEGIN; SET LOCAL synchronous_commit TO off; NOTIFY \"{self._url.schema}\"; COMMIT")
-        except Error as error:
-            if not self._session.is_cut(error):
-                raise
+        raw = self._session.raw
+        with suppress(Error):
+            try:
+                raw.execute(f"BEGIN; SET LOCAL synchronous_commit TO off; NOTIFY \"{self._url.schema}\"; COMMIT")
+            except Error:
+                raw.execute("ROLLBACK")
 
     # --- reading -------------------------------------------------------------------------------------------------
 
     def head(self, run: str) -> StreamHead | None:
         """See `ledger.store.Store`."""
-        row = self._select(f"{_HEAD} WHERE run_id = %s", (run,))
+        row = self._select(f"{_HEAD} WHERE run_id = %s", (run,)) if _NUL not in run else []
         return StreamHead._make(row[0]) if row else None
 
     def heads(self) -> list[StreamHead]:
@@ -221,6 +261,8 @@ class PostgresStore:
         schema = (f'"{self._url.schema}"',)
         faults = postgres_guards.of_triggers(self._select(postgres_guards.FOUND_TRIGGERS, schema))
         faults += postgres_guards.of_relations(self._select(postgres_guards.FOUND_RELATIONS, schema))
+        faults += postgres_guards.of_keys(self._select(postgres_guards.FOUND_KEYS, schema))
+        faults += postgres_guards.of_functions(self._select(postgres_guards.FOUND_FUNCTIONS, schema))
         rights = self._select(postgres_guards.FOUND_RIGHTS, (*schema, ["streams", "events", "payloads"]))
         faults += [f"role {role} may {right} {table}" for table, role, right in rights]
         for table in ("events", "payloads"):
@@ -231,18 +273,19 @@ class PostgresStore:
     @contextmanager
     def snapshot(self) -> Iterator[None]:
         """See `ledger.store.Store`: one transaction that sees what was committed when it began."""
+        from psycopg import Error
+
         if self._in_snapshot:
             yield
             return
-        self._select("SELECT 1", ())  # a connection that was cut off while nothing was asked of it is opened again before
-        self._run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        self._again(lambda: self._session.raw.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"))
         self._in_snapshot = True
         try:
             yield
         finally:
             self._in_snapshot = False
-            if not self._session.raw.closed:
-                self._run("ROLLBACK")
+            with suppress(Error):  # all was read; a connection that is gone takes its transaction with it
+                self._session.raw.execute("ROLLBACK")
 
     def close(self) -> None:
         """See `ledger.store.Store`."""
@@ -250,31 +293,37 @@ class PostgresStore:
 
     def _stream(self, run: str) -> int | None:
         if run not in self._ids:
-            row = self._select("SELECT stream FROM streams WHERE run_id = %s", (run,))
+            row = self._select("SELECT stream FROM streams WHERE run_id = %s", (run,)) if _NUL not in run else []
             if not row:
                 return None
             self._ids[run] = row[0][0]
         return self._ids[run]
 
-    def _run(self, statement: str) -> None:
-        with self._session.faults():
-            self._session.raw.execute(statement)
-
     def _select(self, statement: str, values: tuple[object, ...]) -> list[Any]:
         """All rows. Reading again is safe, so a cut is waited out, except inside a snapshot, which is gone with it."""
+        def select() -> list[Any]:
+            with self._session.raw.cursor(binary=True) as cursor:
+                return cursor.execute(statement, values).fetchall()
+
+        return self._again(select)
+
+    def _again(self, ask: Callable[[], Asked]) -> Asked:
+        """What a question gives that may be asked again on a new connection."""
         from psycopg import Error
 
         with self._session.faults():
             for _ in range(ATTEMPTS_MAX):
                 try:
-                    with self._session.raw.cursor(binary=True) as cursor:
-                        return cursor.execute(statement, values).fetchall()
+                    return ask()
                 except Error as error:
                     if self._in_snapshot or not self._session.is_cut(error):
                         raise
                     self._session.reopen()
-        raise LedgerUnavailable("LEDGER_UNREACHABLE", f"expected an answer, found {ATTEMPTS_MAX} connections cut",
-                                where=self.url, next_step="mend the network and ask again")
+        raise self._unanswered()
+
+    def _unanswered(self) -> LedgerUnavailable:
+        return LedgerUnavailable("LEDGER_UNREACHABLE", f"expected an answer, found {ATTEMPTS_MAX} connections cut one after "
+                                 "the other", where=self.url, next_step="mend the network, then go on or resume the run")
 
 
 def _check_numbers(part: Part, payloads: int) -> None:
@@ -290,3 +339,8 @@ def _check_numbers(part: Part, payloads: int) -> None:
 
 def _payload(row: Sequence[Any]) -> Payload:
     return Payload(row[0], row[1], row[2], bool(row[3]))
+
+
+def _erased(payload: Payload) -> tuple[Payload, ...]:
+    """What somebody else may have made of it meanwhile."""
+    return () if payload.permanent else (Payload(payload.n, None, None),)

@@ -35,6 +35,9 @@ class PostgresUrl(NamedTuple):
     schema: str
     shown: str
 
+    def __repr__(self) -> str:
+        return f"PostgresUrl({self.shown!r})"
+
     def sqlalchemy(self) -> str:
         """The same for SQLAlchemy, password included: never to be shown."""
         given = dict(self.parameters)
@@ -67,13 +70,15 @@ def parsed(url: str) -> PostgresUrl:
         raise _invalid("a schema that is no plain lower-case name")
     if "password" in options:
         raise _invalid("a password among the options")
+    if "conninfo" in options:
+        raise _invalid("an option that is none of libpq's")
     parameters = {"dbname": found.database, **options}
     named = {"host": found.host, "port": str(port) if port else None, "user": found.username,
              "password": str(found.password) if found.password else None}
     parameters.update({key: value for key, value in named.items() if value})
     host = found.host or options.get("host", "")
     where = f"{f'[{host}]' if ':' in host else host}{f':{port}' if port else ''}"
-    return PostgresUrl(parameters, schema, f"postgresql://{where}/{found.database}?schema={schema}")
+    return PostgresUrl(parameters, schema, f"postgresql://{where}/{quote(found.database)}?schema={schema}")
 
 
 def _invalid(found: str) -> UsageError:

@@ -7,14 +7,15 @@ first event that does not hold.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from hashlib import sha256
 from typing import TypeVar
 
 import msgspec
 from msgspec.structs import replace
 
-from ledger import ids
-from ledger.codec import TYPE_OF, decode, event_token
+from ledger import ids, upcasters
+from ledger.codec import TYPE_OF, VERSIONS, decode, event_token, listed, said
 from ledger.events import (
     BatchFlushed,
     BatchOutput,
@@ -51,12 +52,12 @@ def events(store: Store, run: str, after: int = 0, until: int | None = None) -> 
         event = decode(stored.body, stored.type, stored.v, run=run, seq=stored.seq)
         kind = type(event)
         columns = (event.seq, TYPE_OF[kind], event.v, event_token(event), event.at)
-        if (stored.seq, stored.type, stored.v, stored.token, stored.at) != columns:
+        if (stored.seq, stored.type, stored.v, stored.token, stored.at) != columns and not _are_its_own(stored, event):
             _columns_differ(run, stored, event)
         if event.run != run or not _is_row_of(stored.row_index, stored.token):
             _columns_differ(run, stored, event)
         if kind in _LISTED:
-            event = resolved(store, event)
+            event = resolved(store, event, (stored.type, stored.v))
         yield stored, event
 
 
@@ -64,7 +65,7 @@ def confirmed_writes(store: Store, run: str) -> Iterator[tuple[SinkWriteIntended
     """The confirmed writes of a run, each with its intent, in the order of their confirmations."""
     intended: dict[int, SinkWriteIntended] = {}
     for stored in store.read(run):
-        if stored.type not in _OF_WRITES:
+        if stored.type not in _OF_WRITES and not _was_of_writes(stored):
             continue
         event = decode(stored.body, stored.type, stored.v, run=run, seq=stored.seq)
         if isinstance(event, SinkWriteIntended):
@@ -96,15 +97,31 @@ def row_index_of(token: str | None) -> int | None:
     return family if isinstance(family, int) else None
 
 
+def columns_of(stored: Stored, event: Event) -> tuple[int, str, int, str | None, int | None, int]:
+    """What the index columns of a stored event have to be: what its body says, in the shape that it was written in."""
+    told = said(stored.body, stored.type, stored.v, event)
+    return told.seq, told.type, told.v, told.token, row_index_of(told.token), told.at
+
+
+def _was_of_writes(stored: Stored) -> bool:
+    """Whether it is an event of a write that was stored by another name."""
+    return VERSIONS.get(stored.type) != stored.v and upcasters.UPCASTERS.becomes((stored.type, stored.v)) in _OF_WRITES
+
+
+def _are_its_own(stored: Stored, event: Event) -> bool:
+    """Whether the columns are those of an event that was stored in an earlier shape."""
+    return VERSIONS.get(stored.type) != stored.v and columns_of(stored, event) == stored[:6]
+
+
 def _columns_differ(run: str, stored: Stored, event: Event) -> None:
-    token = event_token(event)
-    expected = f"{TYPE_OF[type(event)]}, seq {event.seq}, v {event.v}, token {token}, at {event.at}, run {event.run}"
+    seq, type_, v, token, _, at = columns_of(stored, event)
+    expected = f"{type_}, seq {seq}, v {v}, token {token}, at {at}, run {event.run}"
     found = f"{stored.type}, seq {stored.seq}, v {stored.v}, token {stored.token}, at {stored.at}, row {stored.row_index}"
     raise LawBroken(Finding(law="L6", run=run, seq=stored.seq, token=stored.token, expected=expected, found=found))
 
 
-def resolved(store: Store, event: Event) -> Event:
-    """The event with what its list payloads hold in its own fields.
+def resolved(store: Store, event: Event, kind: tuple[str, int]) -> Event:
+    """The event with what its list payloads hold in its own fields; `kind` is the type and version it was stored as.
 
     Raises `LawBroken` (L4) where a list does not hold, or stands in the body as well.
     """
@@ -112,38 +129,43 @@ def resolved(store: Store, event: Event) -> Event:
         if getattr(event, name, None) is not None and getattr(event, name.removesuffix("_list"), short) != short:
             raise LawBroken(Finding(law="L4", run=event.run, seq=event.seq, token=event_token(event), found="both",
                                     expected=f"{name.removesuffix('_list')} in the body or in a list"))
+    lists = _Lists(store, event, kind)
     if isinstance(event, RunStarted) and event.graph is None:
-        return replace(event, graph=_listed(store, event, event.graph_list, Graph))
+        return replace(event, graph=lists.of("graph_list", Graph))
     if isinstance(event, TokenExpanded) and event.outputs is None:
-        return replace(event, outputs=_listed(store, event, event.outputs_list, tuple[Output, ...]))
+        return replace(event, outputs=lists.of("outputs_list", tuple[Output, ...]))
     if isinstance(event, BatchFlushed):
         if event.outputs is None:
-            event = replace(event, outputs=_listed(store, event, event.outputs_list, tuple[BatchOutput, ...]))
+            event = replace(event, outputs=lists.of("outputs_list", tuple[BatchOutput, ...]))
         if event.rejected_list is not None:
-            found = _listed(store, event, event.rejected_list, tuple[RejectedMember, ...])
-            event = replace(event, rejected=found)
+            event = replace(event, rejected=lists.of("rejected_list", tuple[RejectedMember, ...]))
         return event
     if isinstance(event, (TokensCoalesced, CoalesceFailed)):
         if event.facts is None:
-            event = replace(event, facts=_listed(store, event, event.facts_list, GroupFacts))
+            event = replace(event, facts=lists.of("facts_list", GroupFacts))
         if event.collisions_list is not None:
-            collisions = _listed(store, event, event.collisions_list, dict[str, tuple[str, ...]])
-            event = replace(event, collisions=collisions)
+            event = replace(event, collisions=lists.of("collisions_list", dict[str, tuple[str, ...]]))
     return event
 
 
-def _listed(store: Store, event: Event, commitment: Commitment | None, kind: type[Listed]) -> Listed:
-    """What a list payload holds. A list is never erased, so one that is missing or does not hold breaks L4."""
-    payload = store.payloads(event.run, [commitment.n]).get(commitment.n) if commitment else None
-    if commitment is not None and payload is not None and holds(payload, commitment):
-        try:
-            return msgspec.json.decode(payload.bytes or b"", type=kind)
-        except msgspec.DecodeError:
-            pass
-    found = "none" if payload is None else "one that its commitment does not match"
-    token = event_token(event)
-    raise LawBroken(Finding(law="L4", run=event.run, seq=event.seq, token=token, found=found,
-                            expected=f"the list payload of {TYPE_OF[type(event)]}"))
+class _Lists:
+    """The list payloads of one event."""
+
+    def __init__(self, store: Store, event: Event, kind: tuple[str, int]) -> None:
+        self._store = store
+        self._event = event
+        self._kind = kind
+
+    def of(self, name: str, kind: type[Listed]) -> Listed:
+        """What a list payload holds. A list is never erased, so one that is missing or does not hold breaks L4."""
+        event, commitment = self._event, getattr(self._event, name)
+        payload = self._store.payloads(event.run, [commitment.n]).get(commitment.n) if commitment else None
+        if commitment is not None and payload is not None and holds(payload, commitment):
+            with suppress(msgspec.DecodeError, UnicodeDecodeError):
+                return listed(payload.bytes or b"", self._kind, name, kind)
+        raise LawBroken(Finding(law="L4", run=event.run, seq=event.seq, token=event_token(event),
+                                expected=f"the list payload of {TYPE_OF[type(event)]}",
+                                found="none" if payload is None else "one that its commitment does not match"))
 
 
 def commit(salt: bytes, data: bytes) -> str:

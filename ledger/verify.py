@@ -11,11 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
-import msgspec
 from msgspec import Struct
 
 from ledger import ids, reader
-from ledger.codec import TYPE_OF, Undecodable, decode, encode, event_token
+from ledger.codec import Undecodable, decode, is_canonical
 from ledger.events import Commitment, Event, PayloadErased, RunClosed, RunInterrupted, RunOpened, RunSealed
 from ledger.laws import LawBroken
 from ledger.store import Payload, Store, Stored
@@ -110,30 +109,33 @@ class _Stream:
         expected = self._frontier.size + 1
         if stored.seq != expected:
             self._fault("gap", stored.seq, f"expected seq {expected}, found {stored.seq}")
-        if stored.type == "RunSealed":
-            self._seal(stored)
+        event = self._decoded(stored)
+        if isinstance(event, RunSealed):
+            self._seal(event)
         self._frontier.append(as_bytes(stored.body))
-        self._last = None
-        try:
-            event = decode(stored.body, stored.type, stored.v, run=self._run, seq=stored.seq)
-        except Undecodable as unreadable:
-            self._fault("body", stored.seq, unreadable.found)
-            return
         self._last = event
-        if encode(event) != stored.body:
+        if event is None:
+            return
+        if not is_canonical(stored.body, stored.type, stored.v, event):
             self._fault("body", stored.seq, "the bytes are not those that this event encodes to")
         self._columns(stored, event)
         permanent = _permanent(event)
         try:
-            event = reader.resolved(self._store, event)
+            event = reader.resolved(self._store, event, (stored.type, stored.v))
         except LawBroken as broken:
             self._fault("payload", stored.seq, f"expected {broken.finding.expected}, found {broken.finding.found}")
         for commitment in commitments(event):
             self._payload(stored.seq, commitment, commitment.n in permanent)
 
+    def _decoded(self, stored: Stored) -> Event | None:
+        try:
+            return decode(stored.body, stored.type, stored.v, run=self._run, seq=stored.seq)
+        except Undecodable as unreadable:
+            self._fault("body", stored.seq, unreadable.found)
+            return None
+
     def _columns(self, stored: Stored, event: Event) -> None:
-        token = event_token(event)
-        body = (event.seq, TYPE_OF[type(event)], event.v, token, reader.row_index_of(token), event.at, event.run)
+        body = (*reader.columns_of(stored, event), event.run)
         if body != (*stored[:6], self._run):
             self._fault("column", stored.seq, f"the index columns {stored[:6]} are not the body's {body}")
 
@@ -151,14 +153,10 @@ class _Stream:
             self._fault("payload", seq, f"payload {payload.n} is marked {'' if payload.permanent else 'not '}permanent")
         self._next_payload += 1
 
-    def _seal(self, stored: Stored) -> None:
-        try:
-            event = msgspec.json.decode(stored.body, type=RunSealed)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return
+    def _seal(self, event: RunSealed) -> None:
         self._sealed = event
         if (event.size, event.root) != (self._frontier.size, self._frontier.root().hex()):
-            self._fault("seal", stored.seq, f"it states {event.size}:{event.root}, the bytes before it say otherwise")
+            self._fault("seal", event.seq, f"it states {event.size}:{event.root}, the bytes before it say otherwise")
 
     def head(self) -> None:
         """Compare the walk with the stream's own record of itself."""

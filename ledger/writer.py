@@ -8,15 +8,18 @@ the writer is spoilt and must be dropped, for what it holds in memory was never 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ledger.codec import BODY_BYTES_MAX, TYPE_OF, encode, event_token
 from ledger.errors import LedgerBroken
 from ledger.events import Commitment, Event
 from ledger.reader import commit as commitment_of
 from ledger.reader import row_index_of
-from ledger.store import Part, Payload, Store, Stored, StreamHead, StreamStatus
+from ledger.store import Part, Payload, Store, StoreConflict, Stored, StreamHead, StreamStatus
 from ledger.tree import Frontier
+
+TURNS_MAX = 1000
+"""How often a commit gives way to another process on a stream that both append to: the ledger's own."""
 
 
 class Writer:
@@ -80,9 +83,19 @@ class Writer:
         head = StreamHead(self.run, self.size, self.epoch, self._frontier.root(), self._frontier.pack(), status)
         return Part(self._stored_size, self._stored_epoch, head, self._events, self._kept)
 
-    def commit(self, status: StreamStatus, also: Sequence[Part] = ()) -> None:
-        """Store the buffer, together with parts of other streams, in one durable transaction."""
-        self.store.append([self.part(status), *also])
+    def commit(self, status: StreamStatus, also: Callable[[], Sequence[Part]] = tuple) -> None:
+        """Store the buffer, together with parts of other streams, in one durable transaction.
+
+        `also` makes those parts, and makes them again when another process has appended to one of those streams meanwhile:
+        each time it does, that process has got on, so this ends. Raises `StoreConflict` when it is this stream that was.
+        """
+        for turn in range(1, TURNS_MAX + 1):
+            try:
+                self.store.append([self.part(status), *also()])
+                break
+            except StoreConflict as conflict:
+                if conflict.run == self.run or turn == TURNS_MAX:
+                    raise
         self.committed()
 
     def committed(self) -> None:

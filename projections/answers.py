@@ -21,7 +21,7 @@ Answer = dict[str, Any]
 
 def runs(tables: ReadTables) -> list[Answer]:
     """Every run, the first started first."""
-    return tables.records("SELECT * FROM runs ORDER BY started_at, run_id")
+    return tables.records("SELECT * FROM runs ORDER BY started_at NULLS FIRST, run_id")
 
 
 def is_complete(tables: ReadTables, run: str | None = None) -> bool:
@@ -42,13 +42,13 @@ def show(tables: ReadTables, run: str) -> Answer:
                                      "t.outcome IS NULL", (run,))[0][0],
         "coalesces": tables.records(
             "SELECT coalesce, status, trigger, failure_reason, count(*) AS groups FROM coalesce_groups WHERE run_id = ? "
-            "GROUP BY coalesce, status, trigger, failure_reason ORDER BY coalesce, groups DESC, trigger", (run,)),
+            "GROUP BY coalesce, status, trigger, failure_reason ORDER BY coalesce, groups DESC, trigger NULLS FIRST", (run,)),
         "batches": tables.records(
-            "SELECT aggregation, status, trigger, count(*) AS batches, sum(size) AS members, sum(rejected) AS rejected, "
-            "sum(outputs) AS outputs, max(error) AS error FROM batches WHERE run_id = ? "
-            "GROUP BY aggregation, status, trigger ORDER BY aggregation, batches DESC, trigger", (run,)),
+            f"SELECT aggregation, status, trigger, count(*) AS batches, {_sum('size')} AS members, "
+            f"{_sum('rejected')} AS rejected, {_sum('outputs')} AS outputs, max(error) AS error FROM batches WHERE run_id = ? "
+            "GROUP BY aggregation, status, trigger ORDER BY aggregation, batches DESC, trigger NULLS FIRST", (run,)),
         "sinks": tables.records(
-            "SELECT sink, count(*) AS writes, sum(json_array_length(tokens)) AS tokens, max(uri) AS uri, "
+            f"SELECT sink, count(*) AS writes, {_sum(_WRITTEN)} AS tokens, max(uri) AS uri, "
             "max(size_bytes) AS size_bytes FROM sink_writes WHERE run_id = ? AND status = 'confirmed' GROUP BY sink "
             "ORDER BY sink", (run,)),
         "violations": tables.records("SELECT * FROM violations WHERE run_id = ? ORDER BY seq", (run,)),
@@ -59,7 +59,16 @@ def fates(tables: ReadTables, run: str) -> list[Answer]:
     """How many tokens came to each outcome, by sink."""
     return tables.records(
         "SELECT outcome, sink_name, count(*) AS tokens FROM token_outcomes WHERE run_id = ? GROUP BY outcome, sink_name "
-        "ORDER BY outcome, sink_name", (run,))
+        "ORDER BY outcome, sink_name NULLS FIRST", (run,))
+
+
+_WRITTEN = "CASE tokens WHEN '[]' THEN 0 ELSE length(tokens) - length(replace(tokens, ',', '')) + 1 END"
+"""How many ids there are in a list of them."""
+
+
+def _sum(expression: str) -> str:
+    """A sum as an integer on every database."""
+    return f"CAST(sum({expression}) AS BIGINT)"
 
 
 def tokens(tables: ReadTables, run: str, outcome: str | None = None, node: str | None = None) -> Iterator[Answer]:

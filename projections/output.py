@@ -4,7 +4,7 @@ Why: effect and place are stored together, many events at a time; a text that de
 and is fetched once for a whole batch.
 
 Invariants: a row is a list in the column order of `projections.tables` after `run`; rows that may still change are held in
-`Records`, and handed over as they stand at the end of a batch.
+`Records`, and handed over as they stand at the end of a batch; a text holds no NUL, which PostgreSQL keeps in none.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from ledger.store import Payload
 ERASED = "erased"
 UNREADABLE = "unreadable"
 """What a text reads whose bytes are not those that were recorded; `verify` names the payload."""
+
+NUL_SHOWN = "\N{SYMBOL FOR NULL}"
 
 Record = list[Any]
 
@@ -36,8 +38,15 @@ class Key(NamedTuple):
     n: int
 
 
+class Rows(NamedTuple):
+    """Row operations of a projector, by table: rows that are new, and rows that take the place of those with their key."""
+
+    new: dict[str, list[Record]]
+    again: dict[str, list[Record]]
+
+
 class Output:
-    """Finished rows, one list a table."""
+    """Finished rows, one list a table; `again` has those whose beginnings were stored before they were finished."""
 
     def __init__(self) -> None:
         self.nodes: list[Record] = []
@@ -54,6 +63,7 @@ class Output:
         self.calls: list[Record] = []
         self.sink_writes: list[Record] = []
         self.violations: list[Record] = []
+        self.again: dict[str, list[Record]] = {}
         self._lookups: list[tuple[Record, int]] = []
 
     def by_table(self) -> dict[str, list[Record]]:
@@ -74,6 +84,10 @@ class Output:
             "p_sink_writes": self.sink_writes,
             "p_violations": self.violations,
         }
+
+    def over(self, table: str, row: Record) -> None:
+        """A finished row that takes the place of one stored before."""
+        self.again.setdefault(table, []).append(row)
 
     def look_up(self, row: Record, column: int) -> None:
         """Note that a column holds a `Text` or a `Key`."""
@@ -107,6 +121,7 @@ def _text(payload: Payload | None) -> str:
         return ERASED
     try:
         value = msgspec.json.decode(payload.bytes)
-        return value if isinstance(value, str) else payload.bytes.decode()
+        text = value if isinstance(value, str) else payload.bytes.decode()
+        return text.replace("\0", NUL_SHOWN)
     except (msgspec.DecodeError, UnicodeDecodeError, TypeError):
         return UNREADABLE

@@ -3,30 +3,22 @@
 Why one: catch-up, rebuild and *as of seq n* use this same definition, so they cannot disagree (law P1).
 
 Invariants: pure (no clock, no I/O); reads what the fold says became of a token (`born`, `ended`) and never decides it.
-`FINGERPRINT` changes with every change of what is made.
+`projections.projectors` knows it by a fingerprint that changes with what it makes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from hashlib import sha256
 from typing import Any
 
 from ledger import events as e
 from ledger import ids
 from ledger.coalesce import LATE_ARRIVAL
-from ledger.codec import VERSIONS
 from ledger.fold.state import Group, State, Token
 from ledger.laws import Finding
 from projections import group_rows
-from projections.output import Key, Record, Text
+from projections.output import Key, Record, Rows, Text
 from projections.records import BATCH, EXPAND, FORK, JOIN, Records
-from projections.views import statements
-
-NAME = "run"
-VERSION = 1
-FINGERPRINT = sha256("\n".join([str(VERSION), str(sorted(VERSIONS.items())), *statements()]).encode()).hexdigest()[:16]
-"""Of what is made, and of the events that can be read: a run that an unknown one stopped is read again when it is known."""
 
 LATE = Text(LATE_ARRIVAL, None)
 
@@ -75,17 +67,19 @@ class RunProjector:
         """Project one event; `state` has just applied it."""
         self._handlers[type(event)](state, event)
 
-    def hand_over(self, state: State) -> dict[str, list[Record]]:
-        """The rows since the last time; texts must have been filled in before (`records.output.fill`)."""
+    def hand_over(self, state: State, *, open_too: bool = True) -> Rows:
+        """The rows since the last time; texts must have been filled in before (`records.output.fill`).
+
+        Without `open_too` only what will not change any more: for tables that nobody reads before they are whole.
+        """
         run = self.run
         run[6], run[7], run[8], run[9] = state.rows_read, state.tokens_made, state.late_arrivals, state.seq
-        return self.records.hand_over()
+        return self.records.hand_over(open_too=open_too)
 
     def stopped(self, finding: Finding) -> None:
         """The run cannot be told from `finding.seq` on."""
         self.run[11] = finding.seq
-        self.records.output.violations.append(
-            [finding.seq, finding.law, finding.token, finding.expected, finding.found])
+        self.records.output.over("p_violations", [finding.seq, finding.law, finding.token, finding.expected, finding.found])
 
     # --- the run -------------------------------------------------------------------------------------------------
 
@@ -219,7 +213,7 @@ class RunProjector:
         join = state.plan.gathers.get(event.node)
         if join is not None:
             gather = ids.merged_token(event.token, join)
-            records.groups[gather] = state.groups[gather]
+            records.group(gather, state.groups[gather])
         records.ended(state, event, of=group)
 
     def _diverted(self, state: State, event: e.Diverted) -> None:
@@ -237,12 +231,12 @@ class RunProjector:
         token, records = state.tokens[event.token], self.records
         if event.token not in records.states:
             records.open(event, token.id, event.coalesce, token.attempt, token.payload, event.group)
-        records.groups[event.group] = state.groups[event.group]
+        records.group(event.group, state.groups[event.group])
 
     def _lost(self, state: State, event: e.BranchLost) -> None:
         group = state.groups.get(event.group)
         if group is not None and group.status == "open":
-            self.records.groups[event.group] = group
+            self.records.group(event.group, group)
 
     def _late(self, state: State, event: e.BranchArrivedLate) -> None:
         token = state.ended[0]
@@ -272,7 +266,7 @@ class RunProjector:
             if commitment is not None:
                 records.payload(commitment)
         opened = records.groups.pop(event.group)
-        records.output.groups.append(group_rows.closed(event, opened))
+        records.resolved(event.group, group_rows.closed(event, opened))
         for token in state.ended:
             records.close(event, token.id, status, output=output, error=error)
         return opened
@@ -282,16 +276,16 @@ class RunProjector:
     def _buffered(self, state: State, event: e.TokenBuffered) -> None:
         token, records = state.tokens[event.token], self.records
         key = ids.batch_id(event.aggregation, event.batch)
-        record = records.batches.setdefault(
+        records.batches.setdefault(
             key, [key, event.aggregation, event.batch, "open", None, 0, event.seq, None, 0, None, None, None])
-        record[5] = event.ordinal + 1
+        records.batch(key)[5] = event.ordinal + 1
         records.members.setdefault(key, []).append(event.token)
         records.output.members.append([key, event.ordinal, event.token])
         records.open(event, token.id, event.aggregation, token.attempt, token.payload)
 
     def _flushed(self, state: State, event: e.BatchFlushed) -> None:
         records, batch = self.records, ids.batch_id(event.aggregation, event.batch)
-        records.batches[batch][4] = event.trigger
+        records.batch(batch)[4] = event.trigger
         members = self._batch_closed(event, "flushed", len(event.rejected), len(event.outputs or ()))
         rejected = {one.ordinal: records.error(one.code, one.reason) for one in event.rejected}
         for one in event.outputs or ():
@@ -314,10 +308,10 @@ class RunProjector:
         records.ended(state, event, of=batch)
 
     def _batch_started(self, state: State, event: e.BatchStarted) -> None:
-        self.records.batches[ids.batch_id(event.aggregation, event.batch)][4] = event.trigger
+        self.records.batch(ids.batch_id(event.aggregation, event.batch))[4] = event.trigger
 
     def _batch_failed(self, state: State, event: e.BatchFailed) -> None:
-        self.records.batches[ids.batch_id(event.aggregation, event.batch)][4] = event.trigger
+        self.records.batch(ids.batch_id(event.aggregation, event.batch))[4] = event.trigger
         self._batch_attempted(event, self.records.error(event.code, event.error), "failed", closes=not event.retry)
 
     def _batch_abandoned(self, state: State, event: e.BatchAbandoned) -> None:
@@ -327,7 +321,7 @@ class RunProjector:
     def _batch_attempted(self, event: e.BatchFailed | e.BatchAbandoned, error: Text, status: str, *, closes: bool) -> None:
         """The end of an attempt that gave nothing; where no other follows, the states of the members end with it."""
         key = ids.batch_id(event.aggregation, event.batch)
-        self.records.batches[key][8] = event.attempt
+        self.records.batch(key)[8] = event.attempt
         self.records.batch_errors[key] = error
         if closes:
             for token in self._batch_closed(event, "failed", 0, 0):
@@ -336,11 +330,10 @@ class RunProjector:
     def _batch_closed(self, event: e.BatchFlushed | e.BatchFailed | e.BatchAbandoned, status: str, rejected: int,
                       outputs: int) -> list[str]:
         key = ids.batch_id(event.aggregation, event.batch)
-        record = self.records.batches.pop(key)
+        record = self.records.batch_closed(key)
         record[3] = status
         record[7:] = event.seq, event.attempt, rejected, outputs, self.records.batch_errors.pop(key, None)
         self.records.output.look_up(record, 11)
-        self.records.output.batches.append(record)
         return self.records.members.pop(key)
 
     # --- sinks ---------------------------------------------------------------------------------------------------
@@ -357,7 +350,7 @@ class RunProjector:
         records = self.records
         record, intended = records.writes.pop(event.write)
         record[3:7], record[8] = ["confirmed", event.uri, event.size_bytes, event.content_hash], event.seq
-        records.output.sink_writes.append(record)
+        records.finish("p_sink_writes", event.write, records.output.sink_writes, record)
         refused = {one.ordinal: records.error(one.code, one.reason) for one in event.refused}
         for ordinal, token in enumerate(intended.tokens):
             records.close(event, token, "failed" if ordinal in refused else "completed", error=refused.get(ordinal))
@@ -366,7 +359,7 @@ class RunProjector:
     def _write_failed(self, state: State, event: e.SinkWriteFailed) -> None:
         record, intended = self.records.writes.pop(event.write)
         record[3], record[8] = "failed", event.seq
-        self.records.output.sink_writes.append(record)
+        self.records.finish("p_sink_writes", event.write, self.records.output.sink_writes, record)
         error = self.records.error(event.code, event.error)
         for token in intended.tokens:
             self.records.close(event, token, "failed", error=error)

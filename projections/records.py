@@ -1,23 +1,28 @@
 """The rows that many events make: tokens with their births and ends, states that open and close, payload hashes.
 
 Invariants: a token, a state, a batch or a sink write is held here while it can still change, so memory is what is open;
-`output` takes it once it cannot.
+`output` takes it once it cannot. What is open is handed over too where somebody reads the tables meanwhile; `_kept` knows
+which of it was, for those rows are written over when they change.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from ledger import events as e
 from ledger.fold.state import Group, State, Token
 from projections import group_rows
-from projections.output import Output, Record, Text
+from projections.output import Output, Record, Rows, Text
 from projections.views import CHUNK
 
 FORK, JOIN, EXPAND, BATCH = 1, 2, 3, 4
 """How a token was born (`p_tokens.born_by`)."""
 
 _REASON, _ERROR = 11, 9
+
+_OPEN = ("p_payloads", "p_tokens", "p_states", "p_groups", "p_batches", "p_sink_writes")
+"""Tables with rows that may still change."""
 
 
 class Records:
@@ -35,19 +40,68 @@ class Records:
         self.reasons: dict[str, Text] = {}
         self._hashed = 0
         self._hashes = bytearray()
+        self._kept: dict[str, set[Any]] = {table: set() for table in _OPEN}
+        self._changed: set[str] = set()
 
-    def hand_over(self) -> dict[str, list[Record]]:
-        """Everything finished since the last time, and what is open as it stands."""
-        rows = self.output.by_table()
-        self.output = Output()
-        if self._hashes:
-            rows["p_payloads"].append([self._hashed // CHUNK, bytes(self._hashes)])
-        rows["p_tokens"].extend(self.tokens.values())
-        rows["p_states"].extend(self.states.values())
-        rows["p_groups"].extend(map(group_rows.still_open, self.groups.values()))
-        rows["p_batches"].extend(self.batches.values())
-        rows["p_sink_writes"].extend([record for record, _ in self.writes.values()])
+    def hand_over(self, *, open_too: bool) -> Rows:
+        """Everything finished since the last time; `open_too` adds what is open, as far as it is new or has changed."""
+        output, self.output = self.output, Output()
+        rows = Rows(output.by_table(), output.again)
+        if open_too:
+            for table, key, row in self._open():
+                kept = self._kept[table]
+                if key not in kept:
+                    kept.add(key)
+                    rows.new[table].append(row)
+                elif key in self._changed:
+                    rows.again.setdefault(table, []).append(row)
+            self._changed.clear()
         return rows
+
+    def _open(self) -> Iterator[tuple[str, Any, Record]]:
+        """(table, key, row) of everything open; a group's row is made only when it is needed."""
+        if self._hashes:
+            chunk = self._hashed // CHUNK
+            self._changed.add(f"chunk {chunk}")
+            yield "p_payloads", f"chunk {chunk}", [chunk, bytes(self._hashes)]
+        yield from (("p_tokens", name, row) for name, row in self.tokens.items())
+        yield from (("p_states", (row[0], row[1]), row) for row in self.states.values())
+        kept = self._kept["p_groups"]
+        yield from (("p_groups", name, group_rows.still_open(group)) for name, group in self.groups.items()
+                    if name not in kept or name in self._changed)
+        yield from (("p_batches", name, row) for name, row in self.batches.items())
+        yield from (("p_sink_writes", number, row) for number, (row, _) in self.writes.items())
+
+    def finish(self, table: str, key: object, rows: list[Record], row: Record) -> None:
+        """A row that will not change any more goes to `rows`, or over the one that was kept of it."""
+        kept = self._kept[table]
+        if kept and key in kept:
+            kept.discard(key)
+            self.output.over(table, row)
+        else:
+            rows.append(row)
+
+    def group(self, name: str, group: Group) -> None:
+        """A group that opened, or in which something changed."""
+        self.groups[name] = group
+        self._changed.add(name)
+
+    def resolved(self, name: str, row: Record) -> None:
+        """The row of a group that closed."""
+        self._changed.discard(name)
+        self.finish("p_groups", name, self.output.groups, row)
+
+    def batch(self, name: str) -> Record:
+        """The row of an open batch, in which something changes."""
+        self._changed.add(name)
+        return self.batches[name]
+
+    def batch_closed(self, name: str) -> Record:
+        """The row of a batch that closes, to be completed at once."""
+        self._changed.discard(name)
+        row = self.batches.pop(name)
+        self.finish("p_batches", name, self.output.batches, row)
+        return row
 
     def payload(self, commitment: e.Commitment) -> int:
         """A payload's hash, under its number; each event hands its commitments over in the order of their numbers."""
@@ -57,7 +111,8 @@ class Records:
         self._hashed = n
         hashes += bytes.fromhex(commitment.sha256)
         if n % CHUNK == 0:
-            self.output.payloads.append([n // CHUNK - 1, bytes(hashes)])
+            chunk = n // CHUNK - 1
+            self.finish("p_payloads", f"chunk {chunk}", self.output.payloads, [chunk, bytes(hashes)])
             hashes.clear()
         return n
 
@@ -86,7 +141,7 @@ class Records:
         row = self.states.pop(token)
         row[4], row[6], row[9], row[11] = status, output, error, event.seq
         row[8] = event.at - row[7] if duration_us is None else duration_us
-        self.output.states.append(row)
+        self.finish("p_states", (token, row[1]), self.output.states, row)
         if error is not None:
             self.output.look_up(row, _ERROR)
 
@@ -110,11 +165,16 @@ class Records:
         normal path before is its reason.
         """
         reasons, tokens, finished, seq = self.reasons, self.tokens, self.output.tokens, event.seq
+        kept = self._kept["p_tokens"]
         for token in state.ended:
             row = tokens.pop(token.id)
             text = (reasons.pop(token.id, None) if reasons else None) if reason is None else reason
             row[7], row[8], row[9], row[12] = token.outcome, sink, of, seq
-            finished.append(row)
+            if kept and token.id in kept:
+                kept.discard(token.id)
+                self.output.over("p_tokens", row)
+            else:
+                finished.append(row)
             if text is not None:
                 row[10], row[11] = text.n, text
                 self.output.look_up(row, _REASON)

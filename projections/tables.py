@@ -28,6 +28,7 @@ from sqlalchemy import (
 metadata = MetaData()
 
 BIG = BigInteger().with_variant(Integer(), "sqlite")
+TEXT = Text().with_variant(Text(collation="C"), "postgresql")
 
 
 def _big(name: str, *, null: bool = True) -> Column[Any]:
@@ -35,12 +36,17 @@ def _big(name: str, *, null: bool = True) -> Column[Any]:
 
 
 def _text(name: str, *, null: bool = True) -> Column[Any]:
-    return Column(name, Text, nullable=null)
+    return Column(name, TEXT, nullable=null)
 
 
 def _table(name: str, key: str, *columns: Column[Any] | Index | UniqueConstraint) -> Table:
     return Table(name, metadata, _big("run", null=False), *columns, PrimaryKeyConstraint("run", *key.split()),
                  sqlite_with_rowid=False)
+
+
+def _partial(name: str, where: str, *columns: str, using: str = "btree") -> Index:
+    """An index of few of the rows. A key of any length has to fit: on PostgreSQL its hash is what is indexed."""
+    return Index(name, *columns, sqlite_where=text(where), postgresql_where=text(where), postgresql_using=using)
 
 
 runs = Table(
@@ -78,13 +84,13 @@ edges = _table(
 rows = _table(
     "p_rows", "row_index", _big("row_index", null=False), _big("valid"), _big("source_position"), _text("source_key"),
     _big("data"), _big("seq"),
-    Index("p_rows_by_key", "source_key", sqlite_where=Column("source_key").is_not(None)),
+    _partial("p_rows_by_key", "source_key IS NOT NULL", "source_key", using="hash"),
 )  # fmt: skip
 
 tokens = _table(
     "p_tokens", "token_id", _text("token_id", null=False), _big("row_index"), _text("branch_name"), _big("born_by"),
     _text("born_of"), _big("data"), _big("seq"), _text("outcome"), _text("sink_name"), _text("ended_of"), _big("error_n"),
-    _text("reason"), _big("ended_seq"), Index("p_tokens_open", "run", "seq", sqlite_where=Column("outcome").is_(None)),
+    _text("reason"), _big("ended_seq"), _partial("p_tokens_open", "outcome IS NULL", "run", "seq"),
 )  # fmt: skip
 """A token with its birth (`born_by` 1 fork, 2 join, 3 expansion, 4 batch; `born_of` that group) and its end."""
 
@@ -109,7 +115,7 @@ groups = _table(
     _text("trigger"), _text("failure_reason"), _text("policy"), _text("merge_strategy"), _text("expected_branches"),
     _text("branches_arrived"), _text("branches_lost"), _text("branches_missing"), _text("arrival_order"),
     _text("merged_token_id"), _big("wait_duration_ms"), _text("collisions"), _big("opened_seq"), _big("closed_seq"),
-    Index("p_groups_open", "run", "opened_seq", sqlite_where=text("status = 'open'")),
+    _partial("p_groups_open", "status = 'open'", "run", "opened_seq"),
 )  # fmt: skip
 
 batches = _table(

@@ -1,14 +1,15 @@
-"""`counterfoil db`: the schema of a ledger, brought up, named, checked."""
+"""`counterfoil db`: the schema of a ledger, brought up, named, checked; and whether what it holds can be read."""
 
 from __future__ import annotations
 
 import click
 
 import migrations
-from counterfoil import ledgers
 from counterfoil.cli import output
-from counterfoil.cli.options import debug_option, form_option, ledger_option, ledger_url
-from counterfoil.ledgers import Ledger
+from counterfoil.cli.options import debug_option, form_option, ledger_option, ledger_url, open_ledger
+from counterfoil.keeping import Keeping
+from counterfoil.ledgers import Ledger, keeping_of
+from ledger import upcasters
 from ledger.errors import LedgerUnavailable
 
 
@@ -24,13 +25,16 @@ def command() -> None:
 @form_option
 @debug_option
 def upgrade(wait: bool, url: str | None, form: str) -> int:
-    """Bring the ledger to this version's schema; make it when there is none."""
+    """Bring the ledger to this version's schema; make it when there is none. No event is ever rewritten.
+
+    Read tables are not moved but made again from the log, by the next command that needs them or by `rebuild`.
+    """
     url = ledger_url(url)
-    path = ledgers.path_of(url)
-    if not path.exists():
+    keeping = keeping_of(url)
+    if not keeping.exists():
         Ledger.create(url, wait=wait).close()
-    found = ledgers.upgrade(path, wait=wait)
-    _answer({"ledger": url, "revision": found, "head": migrations.HEADS["log"], "current": True}, form)
+    keeping.upgrade(wait=wait)
+    _answer(_standing(keeping, url), form)
     return 0
 
 
@@ -41,7 +45,7 @@ def upgrade(wait: bool, url: str | None, form: str) -> int:
 def current(url: str | None, form: str) -> int:
     """Name the schema revision that the ledger stands at."""
     url = ledger_url(url)
-    _answer(_standing(url), form)
+    _answer(_standing(keeping_of(url), url), form)
     return 0
 
 
@@ -50,30 +54,49 @@ def current(url: str | None, form: str) -> int:
 @form_option
 @debug_option
 def check(url: str | None, form: str) -> int:
-    """Say whether the ledger stands at this version's schema, with its guards; exit 6 when not."""
+    """Say whether the ledger stands at this version's schema, with its guards, and every event in it can be read.
+
+    Exit 6 when not. Read tables that are stale are named; they are made again by whoever reads them next.
+    """
     url = ledger_url(url)
-    standing = _standing(url)
+    standing = _standing(keeping_of(url), url)
     if not standing["current"]:
         found = standing["revision"] or "none"
-        raise LedgerUnavailable("LEDGER_SCHEMA", f"expected schema {standing['head']}, found {found}", where=url,
-                                next_step="run `counterfoil db upgrade`")
-    with Ledger(url) as ledger:
+        raise LedgerUnavailable("LEDGER_SCHEMA", f"expected schema {standing['head']}, found {found}",
+                                where=str(standing["ledger"]), next_step="run `counterfoil db upgrade`")
+    with open_ledger(url) as ledger:
         faults = ledger.store.guards()
-    if faults:
-        raise LedgerUnavailable("LEDGER_SCHEMA", f"expected every guard of the log, found: {faults[0]}", where=url,
-                                next_step="`counterfoil verify` says whether the record still holds")
-    _answer(standing, form)
+        if faults:
+            raise LedgerUnavailable("LEDGER_SCHEMA", f"expected every guard of the log, found: {faults[0]}",
+                                    where=ledger.shown, next_step="`counterfoil verify` says whether the record still holds")
+        _check_events(ledger)
+        tables = ledger.standing()
+    if tables.state not in ("current", "none"):
+        output.note(f"READ_TABLES_{tables.state.upper()}: {tables.why}; `counterfoil rebuild` makes them again")
+    _answer({**standing, "read_tables": tables.state}, form)
     return 0
 
 
-def _standing(url: str) -> dict[str, object]:
-    path = ledgers.path_of(url)
-    if not path.exists():
-        raise LedgerUnavailable("LEDGER_MISSING", "expected a ledger, found no file", where=str(path),
+def _check_events(ledger: Ledger) -> None:
+    """Every kind of event that is really in the log has to be one that is known, or that upcasters lead to one."""
+    found = upcasters.UPCASTERS.uncovered(ledger.store.kinds())
+    if not found:
+        return
+    for type_, version, count in found:
+        output.note(f"EVENT_UNREADABLE: {count} events {type_} version {version}: no upcaster leads from there to a known one")
+    type_, version, count = found[0]
+    raise LedgerUnavailable("LEDGER_EVENTS", f"expected events that this version reads, found {count} of {type_} version "
+                            f"{version}", where=ledger.shown, next_step="use a version that knows them")
+
+
+def _standing(keeping: Keeping, url: str) -> dict[str, object]:
+    if not keeping.exists():
+        raise LedgerUnavailable("LEDGER_MISSING", "expected a ledger, found none", where=keeping.shown,
                                 next_step="`counterfoil db upgrade` makes one")
-    ledgers.recognise(path)
-    found, head = ledgers.revision(path), migrations.HEADS["log"]
-    return {"ledger": url, "revision": found, "head": head, "current": found == head}
+    keeping.recognise()
+    found, head = keeping.revision(), migrations.HEADS["log"]
+    shown = url if url.startswith("sqlite:") else keeping.shown
+    return {"ledger": shown, "revision": found, "head": head, "current": found == head}
 
 
 def _answer(standing: dict[str, object], form: str) -> None:

@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 import click
 
+from counterfoil.cli import output
+from counterfoil.cli.rebuilding import lines
 from counterfoil.ledgers import DEFAULT_URL, VARIABLE, Ledger, url_of
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -43,5 +45,5 @@ def resuming(url: str, run: str) -> str:
 
 
 def open_ledger(url: str | None) -> Ledger:
-    """The ledger to read."""
-    return Ledger(ledger_url(url))
+    """The ledger to read; what is the matter with its read tables is said on stderr."""
+    return Ledger(ledger_url(url), tell=output.note, progress=lines())

@@ -12,7 +12,7 @@ from counterfoil import api, carrying_on
 from counterfoil.cli import output, running
 from counterfoil.cli.options import debug_option, form_option, ledger_option, ledger_url
 from counterfoil.collector import quiet_collector
-from counterfoil.ledgers import Ledger, path_of
+from counterfoil.ledgers import Ledger, keeping_of
 from engine import binding, pipeline_file
 from engine import run as engine_run
 from engine.changes import RunChanged
@@ -35,7 +35,7 @@ def command(run: str, file: str | None, accept_changes: bool, wait: bool, fail_o
     ports = system()
     if url is None and file is not None:
         url = ledger_url(None, pipeline_file.ledger_url(pipeline_file.load(file, ports.environment).settings))
-    url = f"sqlite:///{path_of(ledger_url(url)).absolute()}"
+    url = keeping_of(ledger_url(url)).absolute()
     with Ledger(url) as ledger:
         name = api.find_run(ledger, run)
         closed = engine_run.sealed(ledger.store, name)

@@ -28,8 +28,12 @@ class Change(Struct, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=
 
 
 class RunStarted(Event, tag="RunStarted", frozen=True, kw_only=True):
-    """A run begins. `settings` and, when it is too long for a body, `graph_list` are payloads that are never erased."""
+    """A run begins. `settings` and, when it is too long for a body, `graph_list` are payloads that are never erased.
 
+    `program` is what wrote it, with its version; empty where that is not on record (before version 2 of this event).
+    """
+
+    program: str
     pipeline: str
     settings: Commitment
     settings_path: str

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from counterfoil.cli.query import ask
+from counterfoil.boxes import ask_sqlite
 from counterfoil.ledgers import Ledger
 from ledger.errors import UsageError
 from tests.doors import story
@@ -58,12 +58,12 @@ def test_a_query_that_does_not_end_is_ended(told: Story) -> None:
     with Ledger(told.url) as ledger, ledger.catch_up() as tables:
         for sql in (ENDLESS, f"SELECT * FROM ({ENDLESS})", "SELECT count(*) FROM " + ", ".join(["log.events"] * 8)):
             with pytest.raises(UsageError, match="QUERY_REFUSED: expected one SELECT that ends within 0 s"):
-                ask(sql, tables.path, ledger.path, seconds=0.05)
+                ask_sqlite(sql, Path(tables.where), Path(ledger.shown), seconds=0.05)
 
 
 def test_a_query_is_cut_at_its_bound_and_says_so(told: Story, monkeypatch: pytest.MonkeyPatch) -> None:
     """`complete` is false in JSON, a line on stderr otherwise."""
-    monkeypatch.setattr("counterfoil.cli.query.ROWS_MAX", 3)
+    monkeypatch.setattr("counterfoil.boxes.ROWS_MAX", 3)
     for sql, complete in (("SELECT seq FROM tokens LIMIT 3", True), ("SELECT seq FROM tokens LIMIT 4", False)):
         answer = told.ask("query", sql)
         assert (len(answer["rows"]), answer["complete"]) == (3, complete)

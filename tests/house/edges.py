@@ -41,6 +41,7 @@ EDGES: Mapping[str, Edge] = {
     "engine/transforms/http_connections.py": _edge("http io socket time urllib3", "answers come by a deadline"),
     "engine/transforms/http_template.py": _edge("urllib urllib3", "percent-encodes a url; connects to nothing"),
     "engine/fingerprints.py": _edge(".mkdir() .read_bytes() .unlink() os", "the key file that only its owner reads"),
+    "ledger/schemas.py": _edge("sys", "writes the exported schemas to stdout, as a command of its own"),
     "ledger/tables.py": _edge("sqlalchemy", "the log's tables as metadata; nothing connects"),
     "projections/tables.py": _edge("sqlalchemy", "the read tables as metadata; nothing connects"),
     "projections/read_tables.py": _edge(".rename() .unlink() os sqlite3", "the generation files of the read tables"),

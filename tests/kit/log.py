@@ -142,15 +142,15 @@ def stored(run: str, events: Sequence[e.Event], kept: Sequence[tuple[bytes, byte
     status: StreamStatus = "interrupted" if isinstance(last, e.RunInterrupted) else "running"
     if isinstance(last, e.RunSealed):
         status = last.status
-    writer.commit(status, [registry.entries(store, opened, AT)])
+    writer.commit(status, lambda: [registry.entries(store, opened, AT)])
     return store
 
 
 def started(graph: Graph, settings: e.Commitment) -> e.RunStarted:
     """The first event of a run over `graph`."""
-    return e.RunStarted(pipeline="by-hand", settings=settings, settings_path="by-hand.yaml", settings_hash=HASH,
-                        secrets={}, directory="somewhere", source=e.SourceIdentity(kind="null"), jitter_seed=7,
-                        graph=graph)
+    return e.RunStarted(program="a test", pipeline="by-hand", settings=settings, settings_path="by-hand.yaml",
+                        settings_hash=HASH, secrets={}, directory="somewhere", source=e.SourceIdentity(kind="null"),
+                        jitter_seed=7, graph=graph)
 
 
 def sealed(status: str, outcomes: dict[str, int], *, rows: int, tokens: int, late: int) -> e.RunSealed:

@@ -7,7 +7,10 @@ from pathlib import Path
 
 from ledger.store import Store, Stored
 from projections import catch_up as catching
-from projections.read_tables import ReadTables, generation
+from projections.projectors import Projector, run_projector
+from projections.rebuild import Rebuild, rebuild
+from projections.sqlite_shelf import SqliteShelf, generation
+from projections.sqlite_tables import SqliteTables
 from tests.kit.log import Log
 from tests.kit.tamper import edit_events, rehash
 from tests.projections.reading import Told, dump, make
@@ -18,6 +21,8 @@ class Ledger:
 
     def __init__(self, folder: Path, *logs: Log) -> None:
         self.path = folder / "ledger.db"
+        self.shelf = SqliteShelf(self.path, make)
+        self.said: list[str] = []
         store: Store | None = None
         for log in logs:
             store = log.store(store)
@@ -34,17 +39,17 @@ class Ledger:
         edit_events(self.store, run, lambda _: events)
         rehash(self.store, run)
 
-    def catch_up(self) -> Path:
+    def catch_up(self, projector: Projector | None = None) -> Path:
         """Catch the read tables up; gives the generation."""
-        return catching.catch_up(self.store, self.path, make)
+        return Path(catching.catch_up(self.store, self.shelf, self.said.append, Rebuild(projector or run_projector())))
 
     def rebuild(self, run: str | None = None) -> Path:
         """Make them again from zero."""
-        return catching.rebuild(self.store, self.path, make, run)
+        return Path(rebuild(self.store, self.shelf, Rebuild(run_projector()), run))
 
     def differences(self) -> list[catching.Difference]:
         """Where they and the log disagree."""
-        return catching.differences(self.store, self.path, make)
+        return catching.differences(self.store, self.shelf)
 
     def told(self, run: str) -> Told:
         """The tables as they stand, to be asked about a run."""
@@ -62,7 +67,7 @@ class Ledger:
 
     def edit(self, statement: str) -> None:
         """Write to the read tables behind the projector's back."""
-        with ReadTables(self.generation(), write=True) as tables, tables.transaction():
+        with SqliteTables(self.generation(), write=True) as tables, tables.transaction():
             tables.select(statement)
 
     def beside(self) -> list[str]:

@@ -15,8 +15,9 @@ from typing import Any
 from ledger import events as e
 from ledger.store import Store
 from migrations import upgrade
-from projections import catch_up as catching
-from projections.read_tables import ReadTables
+from projections.project import Target, project
+from projections.projectors import run_projector
+from projections.sqlite_tables import SqliteTables
 from projections.views import TOLD
 from tests.kit.log import RUN, Log
 
@@ -44,7 +45,7 @@ class Told:
         self.store = store
         self.run = run
         self.path = path
-        self.tables = ReadTables(path, write=False)
+        self.tables = SqliteTables(path, write=False)
 
     def rows(self, view: str, columns: str = "*", where: str = "", order: str = "") -> list[Row]:
         """Rows of the run as mappings of the named columns, in the order given (the key's, unless said)."""
@@ -76,8 +77,8 @@ def told(log: Log, until: int | None = None) -> Iterator[Told]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "tables.db"
         make(path)
-        with ReadTables(path, write=True) as tables:
-            catching.project(store, head, tables, until=until)
+        with SqliteTables(path, write=True) as tables:
+            project(store, head, Target(tables, run_projector()), until=until)
         found = Told(store, path, log.run)
         try:
             yield found
@@ -87,7 +88,7 @@ def told(log: Log, until: int | None = None) -> Iterator[Told]:
 
 def dump(path: Path) -> Mapping[str, list[tuple[Any, ...]]]:
     """Every promised row of a file, by view, in one canonical order."""
-    with ReadTables(path, write=False) as tables:
+    with SqliteTables(path, write=False) as tables:
         return {view: sorted(tables.select(f"SELECT * FROM {view}"), key=repr) for view in TOLD}
 
 

@@ -16,9 +16,10 @@ from engine.loop import Hooks
 from engine.plugin_api import BatchResult, Derived, Rejected, RowError
 from ledger import events as e
 from projections import answers
-from projections import catch_up as catching
 from projections.explain import explain
-from projections.read_tables import ReadTables
+from projections.project import Target, project
+from projections.projectors import run_projector
+from projections.sqlite_tables import SqliteTables
 from tests.kit.batches import Rows, Times, batched, numbered, rejecting, total
 from tests.kit.deaths import MortalStore, killed
 from tests.kit.pipelines import Ran, trial, tried
@@ -64,8 +65,8 @@ def told(of: Ran, until: int | None = None) -> Iterator[Told]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "tables.db"
         make(path)
-        with ReadTables(path, write=True) as tables:
-            catching.project(of.store, head, tables, until=until)
+        with SqliteTables(path, write=True) as tables:
+            project(of.store, head, Target(tables, run_projector()), until=until)
         found = Told(of.store, path, of.run)
         try:
             yield found
@@ -341,13 +342,13 @@ def test_tables_that_are_caught_up_at_any_event_are_those_made_at_once() -> None
     with tempfile.TemporaryDirectory() as folder:
         whole = Path(folder) / "whole.db"
         make(whole)
-        with ReadTables(whole, write=True) as tables:
-            catching.project(slow.store, head, tables)
+        with SqliteTables(whole, write=True) as tables:
+            project(slow.store, head, Target(tables, run_projector()))
         for cut in range(1, head.size):
             path = Path(folder) / f"{cut}.db"
             make(path)
-            with ReadTables(path, write=True) as tables:
-                catching.project(slow.store, head, tables, until=cut)
-            with ReadTables(path, write=True) as tables:
-                catching.project(slow.store, head, tables, after=cut)
+            with SqliteTables(path, write=True) as tables:
+                project(slow.store, head, Target(tables, run_projector()), until=cut)
+            with SqliteTables(path, write=True) as tables:
+                project(slow.store, head, Target(tables, run_projector()), after=cut)
             assert dump(path) == dump(whole), cut

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,8 +15,10 @@ from hypothesis import strategies as st
 from ledger import events as e
 from ledger.errors import LedgerUnavailable
 from ledger.store import Payload
-from projections import catch_up as catching
-from projections.read_tables import ReadTables
+from projections import project as projecting
+from projections.projectors import run_projector
+from projections.rebuild import Progress, Rebuild, rebuild
+from projections.sqlite_tables import SqliteTables
 from tests.kit import graphs
 from tests.kit.log import RUN, Log, diverted
 from tests.kit.tamper import edit_payload, remove_run
@@ -65,7 +68,7 @@ def test_catching_up_in_any_pieces_gives_what_one_rebuild_gives(data: st.DataObj
     logs = [build(data.draw(st.sampled_from(list(LAWFUL))), run) for run in "ab"]
     batch = data.draw(st.integers(1, 12))
     with pytest.MonkeyPatch.context() as patch, ledger_of(*logs) as ledger:
-        patch.setattr(catching, "EVENTS_PER_BATCH", batch)
+        patch.setattr(projecting, "EVENTS_PER_BATCH", batch)
         sizes = {log.run: 1 for log in logs}
         for _ in range(data.draw(st.integers(0, 8))):
             for log in logs:
@@ -95,14 +98,14 @@ def test_a_run_as_of_an_event_is_the_run_that_had_only_come_so_far() -> None:
             assert dump(as_of.path) == ledger.dump()
 
 
-def test_tables_made_by_another_projector_are_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tables_made_by_another_projector_are_said_to_be_stale_and_made_again() -> None:
     """W13, F5: nobody has to ask; the new generation stands beside the old one."""
     with ledger_of(lawful.three_rows()) as ledger:
-        with monkeypatch.context() as patch:
-            patch.setattr(catching, "FINGERPRINT", "of an earlier version")
-            old = ledger.catch_up()
-            ledger.edit("UPDATE p_states SET error = 'as it was told then'")
+        old = ledger.catch_up(run_projector()._replace(fingerprint="of an earlier version"))
+        ledger.edit("UPDATE p_states SET error = 'as it was told then'")
+        assert ledger.said == []
         new = ledger.catch_up()
+        assert [line.partition(":")[0] for line in ledger.said] == ["READ_TABLES_STALE"] and "earlier version" in ledger.said[0]
         assert new != old and ledger.generation() == new
         assert ledger.differences() == [] and ledger.dump() == rebuilt(lawful.three_rows())
 
@@ -174,22 +177,47 @@ def test_tables_that_are_only_behind_do_not_differ() -> None:
             assert ledger.differences() == [], size
 
 
-def test_a_rebuild_that_is_killed_leaves_readers_the_old_tables(monkeypatch: pytest.MonkeyPatch) -> None:
-    """W13, F5: whole and as they were; the next one removes what it left."""
+@pytest.mark.parametrize("seq", range(1, 14))
+def test_a_rebuild_that_is_stopped_leaves_readers_the_old_tables_and_is_gone_on_with(
+    seq: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """W13, F5: whole and as they were; the next one begins where it ended, and leaves nothing of it."""
     with ledger_of(named(lawful.three_rows(), "a"), named(lawful_groups.all_arrived(), "b")) as ledger:
         old = ledger.catch_up()
-        before, beside = ledger.dump(), ledger.beside()
+        before = ledger.dump()
+        monkeypatch.setattr(projecting, "EVENTS_PER_BATCH", 2)
         with monkeypatch.context() as patch:
-            patch.setattr(catching, "EVENTS_PER_BATCH", 2)
-            patch.setattr(catching, "apply", dying_at(9))
+            patch.setattr(projecting, "apply", dying_at(seq))
             with pytest.raises(KeyboardInterrupt):
                 ledger.rebuild()
-        assert (ledger.generation(), ledger.dump(), ledger.beside()) == (old, before, beside)
-        make(ledger.path.with_name("ledger.db.read.new"))
-        ledger.path.with_name("ledger.db.read.new-wal").write_bytes(b"left by one that was killed")
-        assert ledger.generation() == old
-        assert ledger.rebuild() != old and ledger.dump() == before
+        assert (ledger.generation(), ledger.dump()) == (old, before)
+        stored: list[Progress] = []
+        rebuild(ledger.store, ledger.shelf, Rebuild(run_projector(), stored.append))
+        total = sum(len(events) for events in ledger.whole.values())
+        assert stored[0].total == total - (seq - 1) // 2 * 2
+        assert ledger.generation() != old and ledger.dump() == before
         assert not [name for name in ledger.beside() if ".new" in name]
+
+
+@pytest.mark.parametrize("left", ["of another projector", "of no start of this machine", "without what it is for", "torn"])
+def test_what_cannot_be_gone_on_with_is_begun_again(left: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """W13: tables of another making, and such as a power cut may have torn."""
+    with ledger_of(lawful.three_rows()) as ledger, monkeypatch.context() as patch:
+        patch.setattr(projecting, "EVENTS_PER_BATCH", 2)
+        patch.setattr(projecting, "apply", dying_at(9))
+        projector = run_projector()._replace(fingerprint="other") if left == "of another projector" else run_projector()
+        with pytest.raises(KeyboardInterrupt):
+            rebuild(ledger.store, ledger.shelf, Rebuild(projector))
+        said = ledger.path.with_name("ledger.db.read.new.of")
+        if left == "of no start of this machine":
+            said.write_bytes(re.sub(rb'"boot":"[^"]+"', b'"boot":"another"', said.read_bytes()))
+        elif left == "without what it is for":
+            said.unlink()
+        elif left == "torn":
+            said.write_bytes(said.read_bytes()[:9])
+        patch.undo()
+        ledger.rebuild()
+        assert ledger.dump() == rebuilt(lawful.three_rows())
 
 
 def dying_at(seq: int) -> object:
@@ -213,8 +241,8 @@ def test_a_catch_up_that_is_killed_goes_on_from_its_last_transaction(monkeypatch
         ledger.grow(RUN, len(log.said))
         for seq in range(3, len(log.said) + 1):
             with monkeypatch.context() as patch:
-                patch.setattr(catching, "EVENTS_PER_BATCH", 3)
-                patch.setattr(catching, "apply", dying_at(seq))
+                patch.setattr(projecting, "EVENTS_PER_BATCH", 3)
+                patch.setattr(projecting, "apply", dying_at(seq))
                 with pytest.raises(KeyboardInterrupt):
                     ledger.catch_up()
             assert ledger.differences() == []
@@ -226,7 +254,7 @@ def test_a_reader_of_an_old_generation_reads_on_while_new_ones_are_swapped_in() 
     """W13, F5: no file that is open is written over; only the last two generations are kept."""
     with ledger_of(lawful.three_rows()) as ledger:
         first = ledger.catch_up()
-        with ReadTables(first, write=False) as reader:
+        with SqliteTables(first, write=False) as reader:
             before = reader.records("SELECT * FROM token_outcomes")
             second, third = ledger.rebuild(), ledger.rebuild()
             assert [one.name for one in (first, second, third)] == [f"ledger.db.read.{n}.db" for n in (1, 2, 3)]
@@ -269,20 +297,20 @@ def test_one_run_can_be_made_again_while_another_is_behind() -> None:
         assert ledger.differences() == []
 
 
-def test_a_writer_that_goes_on_meanwhile_does_not_stop_a_rebuild() -> None:
-    """F5: readers and rebuilds never wait for the writer; what it adds is caught up later."""
-    log = lawful.three_rows()
-    with ledger_of(log) as ledger:
-        ledger.grow(RUN, 5)
+@pytest.mark.parametrize("name", LAWFUL)
+def test_what_a_writer_adds_meanwhile_is_caught_up_before_the_swap(name: str) -> None:
+    """F5, law P1: whatever was open when the rebuild first came to the end of the run."""
+    log = LAWFUL[name]()
+    for size in range(1, len(log.said)):
+        with ledger_of(log) as ledger:
+            ledger.grow(RUN, size)
 
-        def making(path: Path) -> None:
-            make(path)
-            ledger.grow(RUN, len(log.said))
+            def growing(progress: Progress, ledger: Ledger = ledger) -> None:
+                if progress.done == progress.total:
+                    ledger.grow(RUN, len(log.said))
 
-        catching.rebuild(ledger.store, ledger.path, making)
-        assert ledger.told(RUN).one("runs")["events"] == 5
-        ledger.catch_up()
-        assert ledger.dump() == rebuilt(lawful.three_rows())
+            rebuild(ledger.store, ledger.shelf, Rebuild(run_projector(), growing))
+            assert ledger.dump() == rebuilt(LAWFUL[name]())
 
 
 def test_tables_that_are_no_database_say_so_and_a_rebuild_replaces_them() -> None:

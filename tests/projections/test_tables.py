@@ -21,7 +21,7 @@ import migrations
 import projections.tables
 from ledger.guards import TRIGGERS
 from migrations import Branch
-from projections.views import VIEWS
+from projections.views import VIEW_NAMES
 from tests.kit.log import AT
 from tests.ledger import lawful, lawful_groups, lawful_many
 from tests.ledger.lawful_many import LAWFUL
@@ -76,7 +76,7 @@ def test_each_promised_table_has_its_columns(view: str) -> None:
     promised = PROMISED[view].split()
     assert [one for one in columns if one in promised] == promised
     assert columns[0] == "run_id"
-    assert set(VIEWS) == set(PROMISED)
+    assert set(VIEW_NAMES) == set(PROMISED)
 
 
 @pytest.mark.parametrize("view", [one for one in PROMISED if one not in ("violations", "projection_places")])

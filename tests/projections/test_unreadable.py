@@ -9,7 +9,7 @@ import pytest
 
 from ledger import events as e
 from ledger.store import Stored
-from projections import catch_up as catching
+from projections.projectors import run_projector
 from projections.explain import explain
 from tests.ledger import lawful, lawful_groups
 from tests.ledger.folding import place
@@ -133,13 +133,11 @@ def test_a_fault_behind_what_was_told_takes_the_run_back_to_it(ledger: Ledger) -
 
 
 def test_a_run_stopped_by_an_unknown_event_is_read_again_by_a_version_that_knows_it(
-    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+    ledger: Ledger
 ) -> None:
     """F5: what can be read belongs to the fingerprint, so the tables are stale then."""
     spoil(ledger, of_another_version)
-    with monkeypatch.context() as patch:
-        patch.setattr(catching, "FINGERPRINT", "of a version that knows less")
-        ledger.catch_up()
+    ledger.catch_up(run_projector()._replace(fingerprint="of a version that knows less"))
     ledger.say(BAD, ledger.whole[BAD])
     ledger.catch_up()
     run = ledger.told(BAD).one("runs")

@@ -15,6 +15,7 @@ branch_labels = ("read",)
 depends_on = None
 
 BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 
 TABLES = {
     "p_payloads": ("chunk", "chunk+ hashes=!"),
@@ -40,6 +41,13 @@ TABLES = {
 }
 """Table to its key after `run`, and its columns: text, `!` text not null, `#` integer, `+` integer not null, `=` bytes."""
 
+PARTIAL = (
+    ("p_rows_by_key", "p_rows", "source_key", "source_key IS NOT NULL"),
+    ("p_tokens_open", "p_tokens", "run seq", "outcome IS NULL"),
+    ("p_groups_open", "p_groups", "run opened_seq", "status = 'open'"),
+)
+"""Index, table, columns, condition. A key of any length has to fit: on PostgreSQL its hash is what is indexed."""
+
 
 def upgrade() -> None:
     """Make the tables, their indexes and the views."""
@@ -53,18 +61,19 @@ def upgrade() -> None:
     for name, (key, columns) in TABLES.items():
         op.create_table(name, _column("run+"), *map(_column, columns.split()),
                         sa.PrimaryKeyConstraint("run", *key.split()), sqlite_with_rowid=False)
-    op.create_index("p_rows_by_key", "p_rows", ["source_key"], sqlite_where=sa.text("source_key IS NOT NULL"))
-    op.create_index("p_tokens_open", "p_tokens", ["run", "seq"], sqlite_where=sa.text("outcome IS NULL"))
-    op.create_index("p_groups_open", "p_groups", ["run", "opened_seq"], sqlite_where=sa.text("status = 'open'"))
+    for name, table, columns, where in PARTIAL:
+        op.create_index(name, table, columns.split(), sqlite_where=sa.text(where), postgresql_where=sa.text(where),
+                        postgresql_using="hash" if columns == "source_key" else "btree")
     op.create_index("p_token_parents_by_parent", "p_token_parents", ["run", "parent_token_id"])
     op.create_index("p_batch_members_by_token", "p_batch_members", ["run", "token_id"])
     op.create_index("p_sink_writes_by_seq", "p_sink_writes", ["run", "seq"], unique=True)
-    for statement in statements():
-        op.execute(sa.text(statement.replace(":", "\\:")))
+    connection = op.get_bind()
+    for statement in statements("sqlite" if connection.dialect.name == "sqlite" else "postgresql"):
+        connection.execute(sa.text(statement.replace(":", "\\:")))
 
 
 def _column(spec: str) -> sa.Column[object]:
     name = spec.rstrip("!#+=")
     signs = spec[len(name) :]
-    kind: sa.types.TypeEngine[Any] = sa.LargeBinary() if "=" in signs else BIG if signs in ("#", "+") else sa.Text()
+    kind: sa.types.TypeEngine[Any] = sa.LargeBinary() if "=" in signs else BIG if signs in ("#", "+") else TEXT
     return sa.Column(name, kind, nullable=not (signs == "+" or "!" in signs))

@@ -1,0 +1,279 @@
+"""The read tables of a ledger on PostgreSQL: generations in schemas of their own, `<schema>_read_<n>`.
+
+A new generation is filled in `<schema>_read_new` and swapped in by giving it the next number; in the same transaction the
+views of `<schema>_read`, the name that others rely on, turn to it. Why not that one name for the tables themselves: a name
+is looked up anew for every statement, so an answer of several statements would come of two generations.
+
+Invariants: a generation is dropped only when there are two later ones, and only if nobody reads it; what a killed rebuild
+left is gone on with if it was for the same purpose: every transaction of it is whole, also after a crash of the server.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import msgspec
+
+from ledger.errors import LedgerUnavailable
+from ledger.postgres_session import Session, lock_key
+from ledger.postgres_url import PostgresUrl
+from projections.postgres_tables import PostgresTables
+from projections.read_tables import ReadTables
+from projections.tables import metadata
+from projections.views import VIEW_NAMES
+
+MakeSchema = Callable[[str], None]
+"""Makes the read tables in a new schema of that name: the migrations' part, which the doors hand in."""
+
+
+class _Purpose(msgspec.Struct, frozen=True):
+    """What a shadow is for, and the keys and indexes that it has still to get. It stands in the schema's comment."""
+
+    purpose: str
+    later: list[str]
+
+
+class PostgresShelf:
+    """The generations of one ledger. See `projections.read_tables.Shelf`. `owner` is the role that owns them, if any."""
+
+    def __init__(self, url: PostgresUrl, make: MakeSchema) -> None:
+        self._url = url
+        self._make = make
+        self._base = f"{url.schema}_read"
+
+    @contextmanager
+    def _session(self) -> Iterator[Session]:
+        session = Session(self._url, write=False, search_path="pg_catalog")
+        try:
+            with session.faults():
+                if role := writer_role(session, self._url.schema):
+                    session.raw.execute(f'SET ROLE "{role}"')
+                yield session
+        finally:
+            session.close()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """See `Shelf`: an advisory lock, which a process that is killed lets go of."""
+        with self._session() as session:
+            refusal = LedgerUnavailable("LEDGER_BUSY", "expected to be the one that writes the read tables, found another",
+                                        where=self._url.shown, next_step="wait for it")
+            session.lock(lock_key(self._url, "read"), refusal, wait=True)
+            yield
+
+    def generation(self) -> str | None:
+        """See `Shelf`."""
+        with self._session() as session:
+            found = self._generations(session)
+        return found[-1][1] if found else None
+
+    def open(self, name: str, *, write: bool = False) -> PostgresTables:
+        """See `Shelf`."""
+        owner = None
+        if write:
+            with self._session() as session:
+                owner = writer_role(session, self._url.schema)
+        return PostgresTables(self._url, name, write=write, owner=owner)
+
+    def is_of_this_schema(self, name: str) -> bool:
+        """See `Shelf`."""
+        with self._session() as session:
+            found = session.raw.execute("SELECT viewname FROM pg_views WHERE schemaname = %s", (name,)).fetchall()
+        return {view for (view,) in found}.issuperset(VIEW_NAMES)
+
+    @contextmanager
+    def shadow(self, purpose: str, base: str | None = None) -> Iterator[PostgresShadow]:
+        """See `Shelf`."""
+        with self._session() as session:
+            made = PostgresShadow(self, session, purpose, base)
+            try:
+                yield made
+            except Exception:
+                made.remove()
+                raise
+            finally:
+                made.close()
+
+    @contextmanager
+    def part(self, number: int) -> Iterator[PostgresTables]:
+        """See `Shelf`: the shadow's own tables, for the server orders who writes; the share of a lock says that one does."""
+        with self.open(f"{self._base}_new", write=True) as tables:
+            tables.select("SELECT pg_advisory_lock_shared(?)", (lock_key(self._url, "parts"),))
+            yield tables
+
+    @contextmanager
+    def scratch(self) -> Iterator[PostgresTables]:
+        """See `Shelf`."""
+        name = f"{self._base}_compared"
+        with self._session() as session:
+            session.raw.execute(f'DROP SCHEMA IF EXISTS "{name}" CASCADE')
+            self._make(name)
+            try:
+                with self.open(name, write=True) as tables:
+                    yield tables
+            finally:
+                session.raw.execute(f'DROP SCHEMA IF EXISTS "{name}" CASCADE')
+
+    def differences(self, name: str, other: ReadTables, views: Sequence[str], run: str, limit: int
+                    ) -> list[tuple[str, str, dict[str, Any]]]:
+        """See `Shelf`."""
+        found: list[tuple[str, str, dict[str, Any]]] = []
+        with self.open(name) as tables:
+            for view in views:
+                for side, one, two in (("here", name, other.where), ("there", other.where, name)):
+                    sql = (f'SELECT * FROM "{one}".{view} WHERE run_id = ? EXCEPT SELECT * FROM "{two}".{view} '
+                           f"WHERE run_id = ? LIMIT {limit}")
+                    found += [(view, side, row) for row in tables.records(sql, (run, run))]
+        return found
+
+    def _generations(self, session: Session) -> list[tuple[int, str]]:
+        found = session.raw.execute("SELECT nspname FROM pg_namespace WHERE starts_with(nspname, %s)",
+                                    (f"{self._base}_",)).fetchall()
+        matches = [re.fullmatch(rf"{self._base}_(\d+)", name) for (name,) in found]
+        return sorted((int(match[1]), match[0]) for match in matches if match)
+
+
+class PostgresShadow:
+    """The schema `<schema>_read_new`. See `projections.read_tables.Shadow`. Its processes fill the same tables."""
+
+    def __init__(self, shelf: PostgresShelf, session: Session, purpose: str, base: str | None) -> None:
+        self._shelf = shelf
+        self._session = session
+        self._name = f"{shelf._base}_new"
+        self._tables: PostgresTables | None = None
+        self._alone()
+        left = self._left()
+        self.is_new = left is None or left.purpose != purpose
+        if left is None or self.is_new:
+            left = self._begun(purpose, base)
+        self._later = left.later
+
+    def _alone(self) -> None:
+        """Wait for processes that outlived the rebuild they helped: each holds a share of this lock while it fills."""
+        key = lock_key(self._shelf._url, "parts")
+        self._session.raw.execute("SELECT pg_advisory_lock(%s), pg_advisory_unlock(%s)", (key, key))
+
+    def _left(self) -> _Purpose | None:
+        row = self._session.raw.execute(
+            "SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = %s", (self._name,)).fetchone()
+        with suppress(msgspec.DecodeError):
+            return msgspec.json.decode(row[0], type=_Purpose) if row and row[0] else None
+        return None
+
+    def _begun(self, purpose: str, base: str | None) -> _Purpose:
+        self.remove()
+        self._shelf._make(self._name)
+        raw, later = self._session.raw, []
+        with raw.transaction():
+            if base is not None:
+                for table in metadata.tables:
+                    raw.execute(f'INSERT INTO "{self._name}".{table} SELECT * FROM "{base}".{table}')
+            else:
+                later = self._without_indexes()
+            said = _Purpose(purpose, later)
+            raw.execute(f"COMMENT ON SCHEMA \"{self._name}\" IS '{_quoted(msgspec.json.encode(said).decode())}'")
+        return said
+
+    def _without_indexes(self) -> list[str]:
+        """Drop keys and indexes of the new tables, but for those of the two small ones; gives what makes them again."""
+        raw, later = self._session.raw, []
+        rows = raw.execute(
+            "SELECT conrelid::regclass::text, quote_ident(conname), pg_get_constraintdef(oid) FROM pg_constraint "
+            "WHERE connamespace = %s::regnamespace AND contype IN ('p', 'u')", (f'"{self._name}"',)).fetchall()
+        for table, name, definition in rows:
+            if not table.endswith((".p_runs", ".p_places", ".alembic_version")):
+                later.append(f"ALTER TABLE {table} ADD CONSTRAINT {name} {definition}")
+                raw.execute(f"ALTER TABLE {table} DROP CONSTRAINT {name}")
+        for name, definition in raw.execute(
+                "SELECT quote_ident(schemaname) || '.' || quote_ident(indexname), indexdef FROM pg_indexes "
+                "WHERE schemaname = %s AND tablename NOT IN ('p_runs', 'p_places', 'alembic_version')",
+                (self._name,)).fetchall():
+            later.append(definition)
+            raw.execute(f"DROP INDEX {name}")
+        return later
+
+    def tables(self) -> PostgresTables:
+        """See `Shadow`."""
+        if self._tables is None:
+            self._tables = self._shelf.open(self._name, write=True)
+        return self._tables
+
+    def gather(self) -> None:
+        """See `Shadow`: there is nothing apart."""
+
+    def finish(self) -> None:
+        """See `Shadow`. Statistics are made at once, not when the server comes to it."""
+        raw = self._session.raw
+        known = {row[0] for row in raw.execute("SELECT indexdef FROM pg_indexes WHERE schemaname = %s",
+                                               (self._name,)).fetchall()}
+        keyed = {row[0] for row in raw.execute("SELECT conname FROM pg_constraint WHERE connamespace = %s::regnamespace",
+                                               (f'"{self._name}"',)).fetchall()}
+        for statement in self._later:
+            constraint = re.search(r"ADD CONSTRAINT \"?(\w+)", statement)
+            if statement not in known and not (constraint and constraint[1] in keyed):
+                raw.execute(statement)
+        for table in metadata.tables:
+            raw.execute(f'ANALYZE "{self._name}".{table}')
+        self.close()
+
+    def swap_in(self) -> str:
+        """See `Shadow`."""
+        found = self._shelf._generations(self._session)
+        base, raw = self._shelf._base, self._session.raw
+        name = f"{base}_{found[-1][0] + 1 if found else 1}"
+        with raw.transaction():
+            raw.execute("SET LOCAL synchronous_commit = on")
+            raw.execute(f'COMMENT ON SCHEMA "{self._name}" IS NULL')
+            raw.execute(f'ALTER SCHEMA "{self._name}" RENAME TO "{name}"')
+            raw.execute(f'CREATE SCHEMA IF NOT EXISTS "{base}"')
+            for view in VIEW_NAMES:
+                raw.execute(f'DROP VIEW IF EXISTS "{base}".{view}')
+                raw.execute(f'CREATE VIEW "{base}".{view} AS SELECT * FROM "{name}".{view}')
+            let_read(self._session, self._shelf._url.schema, (base, name))
+        for _, old in found[:-1]:
+            self._drop_unread(old)
+        return name
+
+    def _drop_unread(self, name: str) -> None:
+        """A generation that somebody still reads goes with a later swap."""
+        from psycopg.errors import LockNotAvailable
+
+        raw = self._session.raw
+        with suppress(LockNotAvailable), raw.transaction():
+            raw.execute("SET LOCAL lock_timeout = '1s'")
+            raw.execute(f'DROP SCHEMA "{name}" CASCADE')
+
+    def remove(self) -> None:
+        """Remove the schema."""
+        self.close()
+        if not self._session.raw.closed:
+            self._session.raw.execute(f'DROP SCHEMA IF EXISTS "{self._name}" CASCADE')
+
+    def close(self) -> None:
+        """Let go of the tables; the schema stays."""
+        if self._tables is not None:
+            self._tables.close()
+            self._tables = None
+
+
+def writer_role(session: Session, schema: str) -> str | None:
+    """The role of those who write this ledger, when there is one and we have it."""
+    row = session.raw.execute("SELECT rolname FROM pg_roles WHERE rolname = %s AND pg_has_role(session_user, oid, 'MEMBER')",
+                              (f"{schema}_writer",)).fetchone()
+    return str(row[0]) if row else None
+
+
+def let_read(session: Session, schema: str, names: Sequence[str]) -> None:
+    """Let the role of those who only read see these schemas, when there is one."""
+    role = f"{schema}_reader"
+    if session.raw.execute("SELECT FROM pg_roles WHERE rolname = %s", (role,)).fetchone() is not None:
+        for name in names:
+            session.raw.execute(f'GRANT USAGE ON SCHEMA "{name}" TO "{role}"')
+            session.raw.execute(f'GRANT SELECT ON ALL TABLES IN SCHEMA "{name}" TO "{role}"')
+
+
+def _quoted(text: str) -> str:
+    return text.replace("'", "''")
