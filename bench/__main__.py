@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench import append, effects, fold, memory, rebuild, rows
+from bench import append, effects, fold, growth, memory, postgres, rebuild, rows
 
 if __name__ == "__main__":
     rows.main()
@@ -10,4 +10,6 @@ if __name__ == "__main__":
     append.main()
     fold.main()
     rebuild.main()
+    postgres.main()
     memory.main()
+    growth.main(*growth.SIZES[:-1])

@@ -7,7 +7,7 @@ import sys
 import time
 
 from bench import logs
-from ledger.codec import TYPE_OF, decode, encode
+from ledger.codec import TYPE_OF, VERSIONS, decode, encode
 from ledger.fold import State, apply
 
 REPEATS = 3
@@ -21,7 +21,7 @@ def main(rows: int = 20_000) -> None:
         decode_s, fold_s = float("inf"), float("inf")
         for _ in range(REPEATS):
             began = time.process_time()
-            decoded = [decode(body, type_, 1, run="bench", seq=seq) for body, type_, seq in bodies]
+            decoded = [decode(body, type_, VERSIONS[type_], run="bench", seq=seq) for body, type_, seq in bodies]
             decode_s = min(decode_s, time.process_time() - began)
             state = State("bench")
             began = time.process_time()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from msgspec.structs import replace
 
 from ledger import events as e
@@ -77,8 +79,13 @@ class Log:
                                       accepted=len(self._waiting), duration_us=1))
         self._waiting = []
 
+    def taken(self) -> list[e.Event]:
+        """What was said since the last time, which is then no longer kept."""
+        events, self.events = self.events, []
+        return events
+
     def seal(self) -> list[e.Event]:
-        """End of source and seal; gives all events."""
+        """End of source and seal; gives all events that are kept."""
         state = self.state
         self.say(e.SourceExhausted(rows=state.rows_read))
         self.say(e.RunSealed(status="completed", outcomes=dict(state.outcomes), rows=state.rows_read,
@@ -88,6 +95,11 @@ class Log:
 
 def linear(rows: int) -> list[e.Event]:
     """csv, two transforms, csv."""
+    return [event for some in linear_by_rows(rows, rows) for event in some]
+
+
+def linear_by_rows(rows: int, at_once: int) -> Iterator[list[e.Event]]:
+    """The same in pieces of that many rows, of which only one is held."""
     log = Log(LINEAR)
     for row in range(rows):
         token = str(row)
@@ -96,7 +108,9 @@ def linear(rows: int) -> list[e.Event]:
             log.say(e.StepCompleted(token=token, node=node, attempt=1, input=log.state.payloads, output=log.pay(),
                                     duration_us=3))
         log.deliver(token, last=row == rows - 1)
-    return log.seal()
+        if row % at_once == at_once - 1:
+            yield log.taken()
+    yield log.seal()
 
 
 def fork(rows: int) -> list[e.Event]:

@@ -39,8 +39,15 @@ class Keeping(Protocol):
         """Make a ledger where there is none; whoever looks sees a whole one or none."""
         ...
 
-    def upgrade(self, *, wait: bool) -> None:
-        """Bring the log's schema to this version's. What is no ledger, or at no known revision, is left alone."""
+    def upgrade(self, *, wait: bool) -> list[str]:
+        """Bring the log's schema to this version's; gives what is left for somebody else to do, in words.
+
+        What is no ledger, or at no known revision, is left alone.
+        """
+        ...
+
+    def safety(self) -> str | None:
+        """Raise `LedgerUnavailable` (LEDGER_UNSAFE) where what is acknowledged may be lost; gives why nothing is written."""
         ...
 
     def store(self, *, write: bool, wait: bool) -> Store:
@@ -68,7 +75,8 @@ def foreign_schema(keeping: Keeping) -> None:
     """Raise `LedgerUnavailable` (LEDGER_SCHEMA) for a revision that this version cannot upgrade from."""
     known, found = migrations.REVISIONS["log"], keeping.revision()
     if found not in known:
-        raise LedgerUnavailable("LEDGER_SCHEMA", f"expected a schema from {known[0]} to {known[-1]}, found {found or 'none'}",
+        expected = f"expected a schema from {known[0]} to {known[-1]}, found {found or 'none'}"
+        raise LedgerUnavailable("LEDGER_SCHEMA", expected,
                                 where=keeping.shown, next_step="use a version that knows this schema")
 
 

@@ -1,8 +1,7 @@
-"""A ledger in a schema of a PostgreSQL database: made, known, opened; and the roles of those who write and those who read.
+"""A ledger in a schema of a PostgreSQL database: made, known, opened.
 
-Invariants: the log's tables belong to whoever ran `db upgrade`; `<schema>_writer` may append to them and not change them,
-`<schema>_reader` may read, and neither is made when the one who upgrades may make no roles. What a password says is never
-shown.
+Invariants: a ledger is made in a schema that is empty, on a server that keeps what it acknowledges, or not at all; who may
+do what in it is `counterfoil.postgres_roles`. SQLAlchemy gets connections that are made here, so it never learns a password.
 """
 
 from __future__ import annotations
@@ -17,16 +16,18 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 import migrations
-from counterfoil.boxes import Asked, ask_postgres
+from counterfoil import postgres_roles
+from counterfoil.boxes import Asked
 from counterfoil.keeping import foreign_schema
+from counterfoil.postgres_box import ask_postgres
+from counterfoil.postgres_reading import ReadShelf
 from engine.ports import system
 from ledger import ids, registry
 from ledger.errors import LedgerUnavailable
-from ledger.postgres_session import Session, unavailable
+from ledger.postgres_session import Session, connect, unavailable
 from ledger.postgres_store import PostgresStore
 from ledger.postgres_url import PostgresUrl
 from ledger.store import StoreConflict
-from projections.postgres_shelf import PostgresShelf
 
 TABLES = ("streams", "events", "payloads")
 
@@ -44,11 +45,21 @@ class PostgresKeeping:
         return bool(self._tables())
 
     def recognise(self) -> None:
-        """See `Keeping`."""
-        missing = sorted(set(TABLES) - set(self._tables()))
+        """See `Keeping`: nor anything that this login may not read."""
+        found = self._tables()
+        missing = sorted(set(TABLES) - set(found))
         if missing:
-            raise LedgerUnavailable("LEDGER_FOREIGN", f"expected a counterfoil ledger, found no table {missing[0]}",
-                                    where=self.shown, next_step="name another schema (?schema=NAME), or another database")
+            raise self._foreign(f"no table {missing[0]}")
+        hidden = [name for name, readable in found.items() if not readable]
+        if hidden:
+            raise LedgerUnavailable("LEDGER_DENIED", f"expected a login that may read the ledger, found one that may not "
+                                    f"read {hidden[0]}", where=self.shown, next_step="make it a member of the role "
+                                    f"{postgres_roles.reader(self.url.schema)} or {postgres_roles.writer(self.url.schema)} "
+                                    "(docs/postgresql.md)")
+
+    def _foreign(self, found: str) -> LedgerUnavailable:
+        return LedgerUnavailable("LEDGER_FOREIGN", f"expected a counterfoil ledger, found {found}", where=self.shown,
+                                 next_step="name another schema (?schema=NAME), or another database")
 
     def revision(self) -> str | None:
         """See `Keeping`."""
@@ -60,6 +71,7 @@ class PostgresKeeping:
 
     def make(self, *, wait: bool) -> None:
         """See `Keeping`: in one transaction the tables, and then, if nobody was faster, the ledger's first event."""
+        self._insist()
         self._migrate()
         store = self.store(write=True, wait=wait)
         ports = system()
@@ -71,19 +83,33 @@ class PostgresKeeping:
         finally:
             store.close()
 
-    def upgrade(self, *, wait: bool) -> None:
+    def upgrade(self, *, wait: bool) -> list[str]:
         """See `Keeping`. Roles and their rights are put right too."""
         self.recognise()
         foreign_schema(self)
-        self._migrate()
+        self._insist()
+        return self._migrate()
+
+    def safety(self) -> str | None:
+        """See `Keeping`: what a server has to be set to before anything is written to it."""
+        try:
+            self._insist()
+        except LedgerUnavailable as error:
+            if error.code != "LEDGER_READ_ONLY":
+                raise
+            return str(error)
+        return None
+
+    def _insist(self) -> None:
+        Session(self.url, write=True, search_path="pg_catalog").close()
 
     def store(self, *, write: bool, wait: bool) -> PostgresStore:
         """See `Keeping`."""
         return PostgresStore(self.url, write=write, wait=wait)
 
-    def shelf(self) -> PostgresShelf:
+    def shelf(self) -> ReadShelf:
         """See `Keeping`."""
-        return PostgresShelf(self.url, self._make_read_tables)
+        return ReadShelf(self.url, self._make_read_tables)
 
     def ask(self, sql: str, read_tables: str) -> Asked:
         """See `Keeping`."""
@@ -99,15 +125,24 @@ class PostgresKeeping:
 
     def _make_read_tables(self, schema: str) -> None:
         with self._transaction() as connection:
-            connection.execute(_AS_WRITER, {"role": f"{self.url.schema}_writer"})
+            postgres_roles.as_writer(connection, self.url.schema)
             migrations.enter(connection, schema)
             migrations.upgrade(connection, "read")
 
-    def _migrate(self) -> None:
+    def _migrate(self) -> list[str]:
         with self._transaction() as connection:
             migrations.enter(connection, self.url.schema)
+            self._check_empty(connection)
             migrations.upgrade(connection, "log")
-            _grant(connection, self.url.schema)
+            return postgres_roles.put_right(connection, self.url.schema)
+
+    def _check_empty(self, connection: Connection) -> None:
+        """A ledger is not made among what somebody else keeps: it would not be told from it."""
+        found = connection.execute(text("SELECT relname FROM pg_class WHERE relnamespace = to_regnamespace(:name) "
+                                        "AND relkind IN ('r', 'v', 'm', 'f', 'p') ORDER BY relname"),
+                                   {"name": f'"{self.url.schema}"'}).scalars().all()
+        if found and not set(TABLES).issubset(found):
+            raise self._foreign(f"{found[0]}, which another program keeps in this schema")
 
     @contextmanager
     def _session(self) -> Iterator[Session]:
@@ -118,19 +153,27 @@ class PostgresKeeping:
         finally:
             session.close()
 
-    def _tables(self) -> list[str]:
+    def _tables(self) -> dict[str, bool]:
+        """Which of the log's tables are there, and whether this login may read them."""
         with self._session() as session:
-            found = session.raw.execute("SELECT tablename FROM pg_tables WHERE schemaname = %s AND tablename = ANY(%s)",
-                                        (self.url.schema, list(TABLES))).fetchall()
-        return [name for (name,) in found]
+            found = session.raw.execute(
+                "SELECT c.relname, has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT') FROM "
+                "pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relname = ANY(%s) "
+                "AND c.relkind IN ('r', 'p') ORDER BY c.relname", (self.url.schema, list(TABLES))).fetchall()
+        return dict(found)
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
-        """One transaction; what the server refuses is said as everywhere, without the URL that SQLAlchemy was given."""
+        """One transaction; what the server refuses is said as everywhere."""
+        from psycopg import Connection as Raw
         from psycopg import Error
 
-        self._session_once()
-        engine = create_engine(self.url.sqlalchemy(), poolclass=NullPool, hide_parameters=True)
+        def made() -> Raw:
+            raw = connect(self.url)
+            raw.autocommit = False
+            return raw
+
+        engine = create_engine("postgresql+psycopg://", creator=made, poolclass=NullPool, hide_parameters=True)
         try:
             with engine.begin() as connection:
                 yield connection
@@ -138,38 +181,3 @@ class PostgresKeeping:
             if isinstance(error.orig, Error):
                 raise unavailable(error.orig, self.url) from None
             raise
-
-    def _session_once(self) -> None:
-        """Say why there is no connection before SQLAlchemy does, in its own words."""
-        with self._session():
-            return
-
-
-_AS_WRITER = text("SELECT set_config('role', rolname, true) FROM pg_roles WHERE rolname = :role "
-                  "AND pg_has_role(session_user, oid, 'MEMBER')")
-
-
-def _grant(connection: Connection, schema: str) -> None:
-    """The two roles and their rights, as far as whoever upgrades may give them."""
-    writer, reader = f"{schema}_writer", f"{schema}_reader"
-    may = bool(connection.execute(text("SELECT rolcreaterole OR rolsuper FROM pg_roles WHERE rolname = current_user")).scalar())
-    for role in (writer, reader):
-        known = connection.execute(text("SELECT 1 FROM pg_roles WHERE rolname = :role"), {"role": role}).scalar()
-        if not known and not may:
-            return
-        if not known:
-            connection.exec_driver_sql(f'CREATE ROLE "{role}" NOLOGIN')
-    owns = connection.execute(text("SELECT pg_has_role(nspowner, 'USAGE') FROM pg_namespace WHERE nspname = :name"),
-                              {"name": schema}).scalar()
-    if not owns:
-        return
-    database = connection.execute(text("SELECT quote_ident(current_database())")).scalar()
-    for statement in (
-        f'GRANT USAGE ON SCHEMA "{schema}" TO "{writer}", "{reader}"',
-        f'GRANT SELECT ON ALL TABLES IN SCHEMA "{schema}" TO "{writer}", "{reader}"',
-        f'GRANT INSERT ON streams, events, payloads TO "{writer}"',
-        f'GRANT UPDATE (size, epoch, root, frontier, status) ON streams TO "{writer}"',
-        f'GRANT USAGE ON ALL SEQUENCES IN SCHEMA "{schema}" TO "{writer}"',
-        f'GRANT CREATE ON DATABASE {database} TO "{writer}"',
-    ):
-        connection.exec_driver_sql(statement)

@@ -56,7 +56,7 @@ class SqliteKeeping:
         path = self.path
         if not path.parent.is_dir():
             raise LedgerUnavailable("LEDGER_MISSING", "expected a directory for the ledger, found none",
-                                    where=str(path.parent), next_step="make the directory, or name another file with --ledger")
+                                    where=str(path.parent), next_step="make it, or name another file with --ledger")
         lock = FileLock(Path(f"{path}.lock"), wait=wait)
         temporary = path.with_name(f"{path.name}.new")
         try:
@@ -75,7 +75,7 @@ class SqliteKeeping:
                 path.with_name(f"{path.name}.new.lock").unlink()
             lock.release()
 
-    def upgrade(self, *, wait: bool) -> None:
+    def upgrade(self, *, wait: bool) -> list[str]:
         """See `Keeping`."""
         self.recognise()
         foreign_schema(self)
@@ -84,6 +84,11 @@ class SqliteKeeping:
             migrations.upgrade(_engine_url(self.path), "log")
         finally:
             lock.release()
+        return []
+
+    def safety(self) -> str | None:
+        """See `Keeping`: who writes a file sets and reads back what makes it safe."""
+        return None
 
     def store(self, *, write: bool, wait: bool) -> SqliteStore:
         """See `Keeping`."""
@@ -91,7 +96,7 @@ class SqliteKeeping:
 
     def shelf(self) -> SqliteShelf:
         """See `Keeping`."""
-        return SqliteShelf(self.path, make_read_tables)
+        return _Shelf(self.path, make_read_tables)
 
     def ask(self, sql: str, read_tables: str) -> Asked:
         """See `Keeping`."""
@@ -106,6 +111,17 @@ class SqliteKeeping:
     def absolute(self) -> str:
         """See `Keeping`."""
         return f"sqlite:///{self.path.absolute()}"
+
+
+class _Shelf(SqliteShelf):
+    """The read tables, which are this version's when their file's revision is."""
+
+    def is_of_this_schema(self, name: str) -> bool:
+        """See `Shelf`."""
+        with self.open(name) as tables:
+            known = tables.select("SELECT 1 FROM sqlite_master WHERE name = ?", (migrations.VERSION_TABLE,))
+            revision = tables.select(f"SELECT version_num FROM {migrations.VERSION_TABLE}") if known else []
+        return revision == [(migrations.HEADS["read"],)] and super().is_of_this_schema(name)
 
 
 def make_read_tables(path: Path) -> None:

@@ -34,11 +34,15 @@ class Follower:
                     yield head.run, stored
 
     def follow(self, stopping: Callable[[], bool]) -> Iterator[tuple[str, Stored]]:
-        """The same without end: waits for news, and asks `stopping` whenever it has none."""
+        """The same without end: waits for news, and asks `stopping` whenever it has none.
+
+        Everything is handed out that was committed before `stopping` said yes.
+        """
         while True:
             before = dict(self.places)
             yield from self.news()
             if self.places == before:
                 if stopping():
+                    yield from self.news()
                     return
                 self._store.wait(HINT_SECONDS)

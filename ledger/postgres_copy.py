@@ -25,23 +25,23 @@ _NULL = b"\xff\xff\xff\xff"
 
 _STREAM_AND_SEQ = Struct(">hiqiq").pack
 _VERSION = Struct(">ii").pack
-_BIG = Struct(">iq").pack
 _LENGTH = Struct(">i").pack
-_AT_AND_LENGTH = Struct(">iqi").pack
+_ROW_AND_AT = Struct(">iqiqi").pack
+_NO_ROW_AND_AT = Struct(">iiqi").pack
 
 
 def event_rows(stream: int, events: Sequence[Stored]) -> bytes:
     """A whole copy of events."""
     parts = [_HEADER]
-    add = parts.append
     for seq, type_, v, token, row, at, body in events:
-        add(_STREAM_AND_SEQ(8, 8, stream, 8, seq))
-        add(_kind(type_, v))
-        add(_NULL if token is None else _text(token))
-        add(_NULL if row is None else _BIG(8, row))
-        add(_AT_AND_LENGTH(8, at, len(body)))
-        add(body)
-    add(_TRAILER)
+        parts += (
+            _STREAM_AND_SEQ(8, 8, stream, 8, seq),
+            _kind(type_, v),
+            _NULL if token is None else _text(token),
+            _NO_ROW_AND_AT(-1, 8, at, len(body)) if row is None else _ROW_AND_AT(8, row, 8, at, len(body)),
+            body,
+        )
+    parts.append(_TRAILER)
     return b"".join(parts)
 
 

@@ -99,13 +99,26 @@ class Session:
         self._locks[key] = refusal
 
     def unlock(self, key: int) -> None:
-        """Let go of a lock."""
-        if self._locks.pop(key, None) is not None and not self._connection.closed:
+        """Let go of a lock; where the connection was cut off, it is free already."""
+        from psycopg import Error
+
+        if self._locks.pop(key, None) is None or self._connection.closed:
+            return
+        try:
             self._connection.execute("SELECT pg_advisory_unlock(%s)", (key,))
+        except Error as error:
+            if not self.is_cut(error):
+                raise
 
     def close(self) -> None:
-        """Let go of the connection and its locks."""
+        """Let go of the locks and the connection. Whoever is told afterwards that it was closed finds the locks free."""
+        from psycopg import Error
+        from psycopg.pq import TransactionStatus
+
         self._closed = True
+        if self._locks and self._connection.info.transaction_status == TransactionStatus.IDLE:
+            with suppress(Error):  # what is cut off already holds none
+                self._connection.execute("SELECT pg_advisory_unlock_all()")
         self._locks.clear()
         self._connection.close()
 
@@ -198,8 +211,9 @@ def lock_key(url: PostgresUrl, what: str) -> int:
 def _insist(connection: Connection, url: PostgresUrl) -> None:
     """A server that may forget what it acknowledged, or cannot be written, is not written to."""
     connection.execute("SET synchronous_commit = on")
-    for name, safe in _SAFE.items():
-        found = str(_scalar(connection, "SELECT current_setting(%s)", (name,)))
+    asked = "SELECT name, current_setting(name) FROM unnest(%s::text[]) AS name"
+    for name, found in connection.execute(asked, (list(_SAFE),)).fetchall():
+        safe = _SAFE[name]
         if found not in safe:
             raise LedgerUnavailable("LEDGER_UNSAFE", f"expected {name} to be {safe[0]}, found {found}",
                                     where=url.shown, next_step=f"set {name} = {safe[0]} on the server")

@@ -77,7 +77,8 @@ def parsed(url: str) -> PostgresUrl:
              "password": str(found.password) if found.password else None}
     parameters.update({key: value for key, value in named.items() if value})
     host = found.host or options.get("host", "")
-    where = f"{f'[{host}]' if ':' in host else host}{f':{port}' if port else ''}"
+    shown = "".join(letter if letter.isprintable() else "?" for letter in host)
+    where = f"{f'[{shown}]' if ':' in shown else shown}{f':{port}' if port else ''}"
     return PostgresUrl(parameters, schema, f"postgresql://{where}/{quote(found.database)}?schema={schema}")
 
 

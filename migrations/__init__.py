@@ -3,18 +3,21 @@
 Why two branches: the log and the read tables live apart (on SQLite in files of their own), so each is brought to its
 own head. A revision of the read branch never moves data: read tables that are behind are rebuilt.
 
-Invariants: a database holds one branch; `upgrade` is one transaction, done whole or not at all, and does nothing at the
-head; alembic is imported only when there is something to upgrade.
+Invariants: a database (on PostgreSQL: a schema) holds one branch; `upgrade` is one transaction, done whole or not at all,
+and does nothing at the head; what stands at a revision that is not ours is left alone; alembic is imported only when there
+is something to upgrade.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 from sqlalchemy import Connection, create_engine, inspect, text
 from sqlalchemy.pool import NullPool
+
+from ledger.errors import LedgerUnavailable
 
 Branch = Literal["log", "read"]
 
@@ -24,6 +27,11 @@ REVISIONS: Mapping[Branch, tuple[str, ...]] = {"log": ("0001_log",), "read": ("0
 HEADS: Mapping[Branch, str] = {branch: known[-1] for branch, known in REVISIONS.items()}
 """The revision that each branch ends at."""
 
+SCRIPTS: Mapping[Branch, Sequence[Path]] = {
+    branch: (Path(__file__).parent / branch / "versions",) for branch in REVISIONS
+}
+"""The folders with each branch's scripts."""
+
 VERSION_TABLE = "alembic_version"
 
 
@@ -31,10 +39,15 @@ def upgrade(where: str | Connection, branch: Branch, *, to: str | None = None, s
     """Bring a database to a revision of `branch`, the head unless `to` says another.
 
     `where` is a URL, or a connection whose transaction the caller ends. On PostgreSQL the tables lie in `schema`, which is
-    made when it is not there; whoever comes second waits for the first.
+    made when it is not there; whoever comes second waits for the first. Raises `LedgerUnavailable` (LEDGER_SCHEMA) for what
+    stands at a revision that is none of the branch's.
     """
     if isinstance(where, Connection):
-        if current(where) != (to or HEADS[branch]):
+        found = current(where)
+        if found not in (None, *REVISIONS[branch]):
+            raise LedgerUnavailable("LEDGER_SCHEMA", f"expected tables of branch {branch}, found them at revision {found}",
+                                    where=VERSION_TABLE, next_step="use a version that knows this schema, or another place")
+        if found != (to or HEADS[branch]):
             _run(where, branch, to or HEADS[branch])
         return
     engine = create_engine(where, poolclass=NullPool, isolation_level="AUTOCOMMIT")
@@ -51,8 +64,11 @@ def upgrade(where: str | Connection, branch: Branch, *, to: str | None = None, s
 
 
 def enter(connection: Connection, schema: str) -> None:
-    """Stand in a schema of PostgreSQL until the transaction ends, alone; it is made when it is not there."""
-    connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": f"migrations/{schema}"})
+    """Stand in a schema of PostgreSQL until the transaction ends, alone; it is made when it is not there.
+
+    Alone in the whole database: rights on it are given too, and two who give some at once fail.
+    """
+    connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended('counterfoil/migrations', 0))"))
     if not connection.execute(text("SELECT to_regnamespace(:name) IS NOT NULL"), {"name": f'"{schema}"'}).scalar():
         connection.exec_driver_sql(f'CREATE SCHEMA "{schema}"')
     connection.exec_driver_sql(f'SET LOCAL search_path TO "{schema}"')
@@ -79,7 +95,7 @@ def _run(connection: Connection, branch: Branch, to: str) -> None:
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(here).replace("%", "%%"))
     config.set_main_option("path_separator", "newline")
-    config.set_main_option("version_locations", str(here / branch / "versions").replace("%", "%%"))
+    config.set_main_option("version_locations", "\n".join(map(str, SCRIPTS[branch])).replace("%", "%%"))
     script = ScriptDirectory.from_config(config)
 
     def steps(revision: object, context: object) -> object:
@@ -89,4 +105,4 @@ def _run(connection: Connection, branch: Branch, to: str) -> None:
         script.run_env()
 
 
-__all__ = ["HEADS", "REVISIONS", "Branch", "current", "enter", "upgrade"]
+__all__ = ["HEADS", "REVISIONS", "SCRIPTS", "VERSION_TABLE", "Branch", "current", "enter", "upgrade"]

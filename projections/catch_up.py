@@ -1,8 +1,9 @@
 """Catch the read tables up with the log, and say where they disagree with it.
 
-Invariants: whoever writes read tables holds the shelf's lock; tables that are stale (made by another projector or over
-another schema), or ahead of the log, are said to be so and made again whole. Where nothing may be written they are read as
-they are, if they were made by this projector; that they are behind is said.
+Invariants: whoever writes read tables holds the shelf's lock, and nobody waits for a rebuild who can read meanwhile; tables
+that are stale (made by another projector or over another schema), or ahead of the log, are said to be so and made again
+whole. Where nothing may be written they are read as they are, if they were made by this projector; that they are behind is
+said.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from ledger.errors import LedgerUnavailable
 from ledger.store import Store, StreamHead
 from projections.project import Target, project
 from projections.projectors import Projector, run_projector
-from projections.read_tables import ReadTables, Shelf, is_stuck, places, told_runs
+from projections.read_tables import ReadTables, Shelf, places, stuck_runs, told_runs
 from projections.rebuild import Rebuild, fill
 from projections.views import TOLD
 
@@ -46,7 +47,13 @@ def catch_up(store: Store, shelf: Shelf, tell: Tell = lambda line: None, how: Re
     how = how or Rebuild(run_projector())
     try:
         with shelf.locked():
-            return _caught_up(store, shelf, tell, how)
+            name = _carried_on(store, shelf, how.projector)
+        if name is None:
+            with shelf.rebuilding():
+                with shelf.locked():  # another may have made them meanwhile
+                    name = _carried_on(store, shelf, how.projector, tell)
+                name = name or fill(store, shelf, how)
+        return name
     except LedgerUnavailable as error:
         name = shelf.generation() if error.code in NOT_TO_WRITE else None
         if name is None:
@@ -59,25 +66,26 @@ def catch_up(store: Store, shelf: Shelf, tell: Tell = lambda line: None, how: Re
         return name
 
 
-def _caught_up(store: Store, shelf: Shelf, tell: Tell, how: Rebuild) -> str:
+def _carried_on(store: Store, shelf: Shelf, projector: Projector, tell: Tell = lambda line: None) -> str | None:
+    """The generation, caught up; None if there is none, or none that can be caught up."""
     name = shelf.generation()
-    if name is not None:
-        found = standing(store, shelf, how.projector, name)
-        if found.state not in ("stale", "ahead"):
-            if found.state == "behind":
-                _carry_on(store, shelf, name, how.projector)
-            return name
+    if name is None:
+        return None
+    found = standing(store, shelf, projector, name)
+    if found.state in ("stale", "ahead"):
         tell(f"READ_TABLES_{found.state.upper()}: {found.why}; they are made again")
-    return fill(store, shelf, how)
-
-
-def _carry_on(store: Store, shelf: Shelf, name: str, projector: Projector) -> None:
+        return None
+    if found.state != "behind":
+        return name
     with shelf.open(name, write=True) as tables:
-        known = places(tables)
+        known, stuck = places(tables), stuck_runs(tables)
+        if not known:
+            return None  # nobody can say who made tables that tell of nothing
         for head in runs(store):
             place = known.get(head.run, ("", 0))[1]
-            if place < head.size and not is_stuck(tables, head.run):
+            if place < head.size and head.run not in stuck:
                 project(store, head, Target(tables, projector), after=place)
+    return name
 
 
 def standing(store: Store, shelf: Shelf, projector: Projector, name: str | None) -> Standing:
@@ -89,7 +97,7 @@ def standing(store: Store, shelf: Shelf, projector: Projector, name: str | None)
     heads = {head.run: head for head in runs(store)}
     with shelf.open(name) as tables:
         known = places(tables)
-        stuck = sorted(run for run in known if is_stuck(tables, run))
+        stuck = sorted(stuck_runs(tables))
     other = sorted({fingerprint for fingerprint, _ in known.values()} - {projector.fingerprint})
     if other:
         return Standing("stale", f"they were made by projector {other[0]}, this one is {projector.fingerprint}")
@@ -141,7 +149,8 @@ class _Stop(NamedTuple):
 
 def _stops(tables: ReadTables) -> Mapping[str, _Stop]:
     rooted = {run for (run,) in tables.select("SELECT run_id FROM p_runs WHERE root IS NOT NULL")}
-    return {run: _Stop(None if is_stuck(tables, run) else seq, run in rooted) for run, (_, seq) in places(tables).items()}
+    stuck = stuck_runs(tables)
+    return {run: _Stop(None if run in stuck else seq, run in rooted) for run, (_, seq) in places(tables).items()}
 
 
 def _misplaced(tables: ReadTables, heads: Sequence[StreamHead], run: str | None) -> list[Difference]:

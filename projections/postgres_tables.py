@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import BigInteger, LargeBinary
 from sqlalchemy.types import TypeEngine
 
-from ledger.postgres_session import Session
+from ledger.errors import LedgerUnavailable
+from ledger.postgres_session import Session, lock_key
 from ledger.postgres_url import PostgresUrl
 from projections.output import Record, Rows
 from projections.tables import metadata
@@ -22,22 +23,52 @@ if TYPE_CHECKING:
 FETCH_ROWS = 1000
 
 
+def reading_key(url: PostgresUrl, schema: str) -> int:
+    """The lock that whoever reads a generation shares, so that it is not dropped between two statements."""
+    return lock_key(url, f"reads {schema}")
+
+
+def writing_key(url: PostgresUrl, schema: str) -> int:
+    """The lock of whoever writes a generation: a process that was killed may have a commit under way still."""
+    return lock_key(url, f"writes {schema}")
+
+
 class PostgresTables:
     """One generation, over a connection of its own. See `projections.read_tables.ReadTables`.
 
-    Every name is looked up in `schema` alone, so a swap changes nothing of what is read here.
+    Every name is looked up in `schema` alone, so a swap changes nothing of what is read here. Who writes is alone, but for
+    those who fill a shadow side by side (`shared`).
     """
 
-    def __init__(self, url: PostgresUrl, schema: str, *, write: bool, owner: str | None = None) -> None:
+    def __init__(self, url: PostgresUrl, schema: str, *, write: bool, owner: str | None = None, shared: bool = False
+                 ) -> None:
         self.schema = schema
         self._session = Session(url, write=False, search_path=f'"{schema}"')
-        with self._session.faults():
-            if owner is not None:
-                self._raw.execute(f'SET ROLE "{owner}"')
-            if write:
-                self._raw.execute("SET synchronous_commit = off")
-            else:
-                self._raw.execute("SET default_transaction_read_only = on")
+        try:
+            with self._session.faults():
+                if owner is not None:
+                    self._raw.execute(f'SET ROLE "{owner}"')
+                self._raw.execute("SET synchronous_commit = off" if write else "SET default_transaction_read_only = on")
+                if write:
+                    key = writing_key(url, schema)
+                    self._raw.execute(f"SELECT pg_advisory_lock{'_shared' if shared else ''}(%s)", (key,))
+                else:
+                    self._raw.execute("SELECT pg_advisory_lock_shared(%s)", (reading_key(url, schema),))
+            self._recognise(url)
+        except BaseException:
+            self._session.close()
+            raise
+
+    def _recognise(self, url: PostgresUrl) -> None:
+        """A schema that is not there, or not for us, is passed over by the server without a word."""
+        found = self.select("SELECT has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = ?", (self.schema,))
+        where = f"{url.shown} {self.schema}"
+        if not found:
+            raise LedgerUnavailable("READ_TABLES_UNREADABLE", "expected read tables, found them gone: later ones took their "
+                                    "place", where=where, next_step="ask again")
+        if not found[0][0]:
+            raise LedgerUnavailable("LEDGER_DENIED", "expected the right to read the read tables, found none", where=where,
+                                    next_step="grant the role of a writer or a reader (docs/postgresql.md)")
 
     @property
     def _raw(self) -> Connection:
@@ -55,7 +86,10 @@ class PostgresTables:
 
     def records(self, statement: str, values: Sequence[object] = ()) -> list[dict[str, Any]]:
         """See `ReadTables`."""
-        return list(self.stream(statement, values))
+        with self._session.faults():
+            cursor = self._raw.execute(_marked(statement, values), values)
+            names = [column.name for column in cursor.description or ()]
+            return [dict(zip(names, row, strict=True)) for row in cursor]
 
     def stream(self, statement: str, values: Sequence[object] = ()) -> Iterator[dict[str, Any]]:
         """See `ReadTables`: by a cursor of the server, for a whole answer may be long."""
@@ -81,7 +115,10 @@ class PostgresTables:
         return self.begin_run(run_id)
 
     def put(self, run: int, rows: Rows) -> None:
-        """See `ReadTables`: everything by `COPY`; what is written over is deleted by its key first."""
+        """See `ReadTables`: everything by `COPY`; what is written over is deleted by its key first.
+
+        Nothing is written over before there are keys (`projections.rebuild`), so that no table is read through for it.
+        """
         for table, records in rows.again.items():
             self._delete(table, run, records)
         for by_table in (rows.again, rows.new):

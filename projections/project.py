@@ -92,6 +92,8 @@ class _Projecting:
                 apply(state, event)
                 try:
                     event_of(state, event)
+                except MemoryError:
+                    raise  # which is nothing that the next one who reads this event would meet
                 except Exception as error:
                     return self._failed(event.seq, TYPE_OF[type(event)], error)
                 seq = event.seq

@@ -17,6 +17,9 @@ from typing import Any, Protocol
 
 from projections.output import Record, Rows
 
+KEPT = frozenset({"LEDGER_BUSY", "LEDGER_UNREACHABLE", "REBUILD_STOPPED"})
+"""What stops a rebuild and says nothing against the tables it has made: the next one goes on with them."""
+
 
 class ReadTables(Protocol):
     """One open generation, or one that is being made."""
@@ -76,12 +79,12 @@ class Shadow(Protocol):
     """A generation that is being made, beside those that are read. What a killed process left of one is gone on with."""
 
     def tables(self) -> ReadTables:
-        """The tables themselves, open to be filled. One process does."""
+        """The tables themselves, open to be filled, before `finish` and after it. One process does."""
         ...
 
     @property
-    def is_new(self) -> bool:
-        """Whether it was begun now, and not gone on with."""
+    def is_finished(self) -> bool:
+        """Whether `finish` was done, by this process or one that was killed."""
         ...
 
     def gather(self) -> None:
@@ -89,11 +92,15 @@ class Shadow(Protocol):
         ...
 
     def finish(self) -> None:
-        """Build the indexes, tell the planner, bring everything to disk: after this the tables only wait for their name."""
+        """Build the indexes and tell the planner: after this the tables are caught up as those are that are read."""
         ...
 
     def swap_in(self) -> str:
-        """Make the tables the highest generation, in one step; gives its name. Generations before the last are removed."""
+        """Make the tables the highest generation, durably and in one step; gives its name.
+
+        Generations before the last are removed, but for those that somebody still reads. Raises `LedgerUnavailable`
+        (LEDGER_BUSY) where readers do not let it: what was made is kept.
+        """
         ...
 
 
@@ -101,7 +108,13 @@ class Shelf(Protocol):
     """Where the generations of one ledger's read tables stand."""
 
     def locked(self) -> AbstractContextManager[None]:
-        """Whoever writes read tables does it inside, alone; others wait."""
+        """Whoever writes the tables that are read, or puts others in their place, does it inside, alone; others wait."""
+        ...
+
+    def rebuilding(self) -> AbstractContextManager[None]:
+        """Whoever makes a shadow does it inside, alone; others wait. It may take long, so it keeps nobody from reading:
+        `locked` is entered inside, and only for the swap.
+        """
         ...
 
     def generation(self) -> str | None:
@@ -116,10 +129,10 @@ class Shelf(Protocol):
         """Whether a generation stands at the head of the migrations, with every view."""
         ...
 
-    def shadow(self, purpose: str, base: str | None = None) -> AbstractContextManager[Shadow]:
-        """A new generation, empty or a copy of `base`; or the one that was begun for the same purpose.
+    def shadow(self, purpose: str, base: str | None = None, without: str | None = None) -> AbstractContextManager[Shadow]:
+        """A new generation, empty or a copy of `base` but for the run `without`; or the one begun for the same purpose.
 
-        It is kept when the process is killed or stopped, and removed when something goes wrong with it.
+        It is kept when the process is killed or stopped, or says `KEPT`, and removed when something is wrong with it.
         """
         ...
 
@@ -148,7 +161,6 @@ def told_runs(tables: ReadTables) -> set[str]:
     return {run for (run,) in tables.select("SELECT run_id FROM p_runs")}
 
 
-def is_stuck(tables: ReadTables, run: str) -> bool:
-    """Whether a run cannot be told to its end."""
-    found = tables.select("SELECT unreadable_from_seq FROM p_runs WHERE run_id = ?", (run,))
-    return bool(found and found[0][0] is not None)
+def stuck_runs(tables: ReadTables) -> set[str]:
+    """The runs that cannot be told to their end."""
+    return {run for (run,) in tables.select("SELECT run_id FROM p_runs WHERE unreadable_from_seq IS NOT NULL")}

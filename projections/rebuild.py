@@ -1,16 +1,19 @@
 """Rebuild: the read tables again from zero, beside those that are read, and swapped in when they are whole.
 
-The steps: a shadow without indexes is filled run by run, by several processes when there are several runs; runs that were
-written meanwhile are caught up; what every run came to is compared with what the fold and the projector counted; indexes are
-built; the shadow gets its name in one step. A rebuild that was killed is gone on with from its last transactions.
+The steps: a shadow without indexes is filled run by run, by several processes when there are several runs; what every run
+came to is compared with what the fold and the projector counted; indexes are built; runs that were written meanwhile are
+caught up, the last time while nobody else may write read tables; the shadow gets its name in one step. A rebuild that was
+killed is gone on with from its last transactions.
 
-Invariants: nothing that is read is touched before the swap; tables that do not come to what was projected, or a run whose
-log is not the one that was read, are never swapped in.
+Why caught up after the indexes: what was open is written over then, and it is found by its key.
+
+Invariants: nothing that is read is touched before the swap, and whoever reads it meanwhile may catch it up; tables that do
+not come to what was projected are never swapped in; a run whose log is not the one that was read is begun again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from ledger import ids
@@ -19,7 +22,7 @@ from ledger.fold import State
 from ledger.store import Store, StreamHead
 from projections.project import Target, project
 from projections.projectors import Projector
-from projections.read_tables import ReadTables, Shadow, Shelf, is_stuck, places
+from projections.read_tables import ReadTables, Shadow, Shelf, places
 from projections.tally import SUMMED, Tally
 
 ROUNDS_MAX = 3
@@ -50,21 +53,28 @@ def rebuild(store: Store, shelf: Shelf, how: Rebuild, run: str | None = None) ->
 
     Gives the name of the new generation. Raises `LedgerUnavailable` (READ_TABLES_NOT_MADE).
     """
-    with shelf.locked():
+    with shelf.rebuilding():
         return fill(store, shelf, how, run)
 
 
 def fill(store: Store, shelf: Shelf, how: Rebuild, run: str | None = None) -> str:
-    """The same for one who holds the shelf's lock."""
+    """The same for one who is `rebuilding` already."""
     base = shelf.generation() if run is not None else None
     if base is not None and not _can_be_kept(shelf, base, how.projector):
         base = None
     only = run if base is not None else None
-    purpose = f"{how.projector.fingerprint} {f'run {only} beside {base}' if only is not None else 'all'}"
-    with shelf.shadow(purpose, base) as shadow:
-        _fill(store, shadow, how, only)
+    beside = (base or "").rpartition("/")[2]  # however the way to the ledger was written
+    purpose = f"{how.projector.fingerprint} {f'run {only} beside {beside}' if only is not None else 'all'}"
+    with shelf.shadow(purpose, base, only) as shadow:
+        filling = _Filling(store, shadow, how)
+        filling.fill(only)
         shadow.finish()
-        return shadow.swap_in()
+        for _ in range(ROUNDS_MAX):
+            if not filling.catch_up():
+                break
+        with shelf.locked():
+            filling.catch_up()
+            return shadow.swap_in()
 
 
 def _can_be_kept(shelf: Shelf, name: str, projector: Projector) -> bool:
@@ -75,40 +85,99 @@ def _can_be_kept(shelf: Shelf, name: str, projector: Projector) -> bool:
         return all(fingerprint == projector.fingerprint for fingerprint, _ in places(tables).values())
 
 
-def _fill(store: Store, shadow: Shadow, how: Rebuild, only: str | None) -> None:
-    tables = shadow.tables()
-    if only is not None and shadow.is_new:
-        with tables.transaction():
-            tables.forget(only)
-    shadow.gather()  # what the processes of a rebuild that was killed had done
-    counted = _Counted(how.progress)
-    for turn in range(ROUNDS_MAX):
-        known, heads = places(tables), _runs(store)
-        todo = [(head, number) for number, head in enumerate(heads, 1)
-                if only in (None, head.run) and not _is_done(tables, head)]
-        counted.expect(sum(head.size - known.get(head.run, ("", 0))[1] for head, _ in todo))
-        new = [one for one in todo if one[0].run not in known] if only is None and turn == 0 else []
-        apart = new if how.helpers is not None and len(new) > 1 else []
+class _Told(NamedTuple):
+    """What the shadow has of a run: to event `seq`; the root once it was told to an end; the event it is stuck at."""
+
+    key: int
+    seq: int
+    root: bytes | None
+    stuck: int | None
+
+    def is_of(self, head: StreamHead) -> bool:
+        """Whether it can be of this log, as far as the sizes and the roots say."""
+        if self.stuck is not None:
+            return self.stuck <= head.size
+        return self.seq < head.size or (self.seq == head.size and self.root in (None, head.root))
+
+    def is_all(self, head: StreamHead) -> bool:
+        """Whether there is nothing more to tell."""
+        return self.stuck is not None or (self.seq == head.size and self.root == head.root)
+
+
+class _Filling:
+    """Brings a shadow to the end of the log."""
+
+    def __init__(self, store: Store, shadow: Shadow, how: Rebuild) -> None:
+        self._store = store
+        self._shadow = shadow
+        self._how = how
+        self._counted = _Counted(how.progress)
+
+    def fill(self, only: str | None) -> None:
+        """Every run (or one) that was never told to an end, before there are indexes; each is counted."""
+        shadow, how = self._shadow, self._how
+        if shadow.is_finished:
+            return
+        shadow.gather()  # what the processes of a rebuild that was killed had done
+        told, work = self._work(only)
+        work = [(head, key) for head, key in work if head.run not in told or told[head.run].root is None]
+        self._expect(work, told)
+        new = [one for one in work if one[0].run not in told] if how.helpers is not None else []
+        apart = {head.run for head, _ in new} if len(new) > 1 else set()
         if how.helpers is not None and apart:
-            how.helpers(how.projector, apart, counted.advance)
+            how.helpers(how.projector, new, self._counted.advance)
             shadow.gather()
-        for head, number in todo:
-            if (head, number) not in apart:
-                into(store, head, Target(tables, how.projector, Tally(), counted.advance, None if only else number))
+        for head, key in work:
+            if head.run not in apart:
+                into(self._store, head, Target(shadow.tables(), how.projector, Tally(), self._counted.advance, key))
+
+    def catch_up(self) -> bool:
+        """Whatever the log has since, of every run, where there are indexes; gives whether there was anything."""
+        told, work = self._work(None)
+        self._expect(work, told)
+        for head, key in work:
+            into(self._store, head, Target(self._shadow.tables(), self._how.projector, None, self._counted.advance, key))
+        return bool(work)
+
+    def _work(self, only: str | None) -> tuple[Mapping[str, _Told], list[tuple[StreamHead, int]]]:
+        """What the shadow tells, and what there is to do: each run with its small number, which is its place in the log.
+
+        A run that the log does not have so (any more) is forgotten.
+        """
+        tables, heads = self._shadow.tables(), _runs(self._store)
+        told = _told(tables)
+        by_run = {head.run: head for head in heads}
+        wrong = [run for run, one in told.items()
+                 if only in (None, run) and (run not in by_run or not one.is_of(by_run[run]))]
+        for run in wrong:
+            with tables.transaction():
+                tables.forget(run)
+            del told[run]
+        work, taken = [], {one.key for one in told.values()}
+        for number, head in enumerate(heads, 1):
+            known = told.get(head.run)
+            key = known.key if known is not None else number if number not in taken else max(taken) + 1
+            taken.add(key)
+            if only in (None, head.run) and (known is None or not known.is_all(head)):
+                work.append((head, key))
+        return told, work
+
+    def _expect(self, work: Sequence[tuple[StreamHead, int]], told: Mapping[str, _Told]) -> None:
+        self._counted.expect(sum(head.size - (told[head.run].seq if head.run in told else 0) for head, _ in work))
+
+
+def _told(tables: ReadTables) -> dict[str, _Told]:
+    found = tables.select("SELECT r.run_id, r.run, coalesce(p.seq, 0), r.root, r.unreadable_from_seq FROM p_runs r "
+                          "LEFT JOIN p_places p ON p.run = r.run")
+    return {run: _Told(key, seq, None if root is None else bytes(root), stuck) for run, key, seq, root, stuck in found}
 
 
 def into(store: Store, head: StreamHead, target: Target) -> None:
-    """Project a run from where its tables stand, in tables that nobody reads yet, and hold what they come to against it.
-
-    A run that was told to its end, and went on, is caught up: what was open then is stored, so it is written over.
-    """
-    tables = target.tables
-    place = places(tables).get(head.run, ("", 0))[1]
-    ended = tables.select("SELECT 1 FROM p_runs WHERE run_id = ? AND root IS NOT NULL", (head.run,))
-    if place and ended:
-        target = target._replace(tally=None)
-    state = project(store, head, target, after=place)
-    check(tables, head, state, target.tally)
+    """Project a run from where its tables stand, in tables that nobody reads yet, and hold what they come to against it."""
+    found = target.tables.select("SELECT p.seq FROM p_runs r JOIN p_places p ON p.run = r.run WHERE r.run_id = ?",
+                                 (head.run,))
+    state = project(store, head, target, after=int(found[0][0]) if found else 0)
+    check(target.tables, head, state, target.tally)
 
 
 def check(tables: ReadTables, head: StreamHead, state: State, tally: Tally | None) -> None:
@@ -154,12 +223,6 @@ class _Counted:
     def advance(self, events: int) -> None:
         self._done += events
         self._progress(Progress(self._done, max(self._done, self._total)))
-
-
-def _is_done(tables: ReadTables, head: StreamHead) -> bool:
-    ended = tables.select("SELECT 1 FROM p_runs WHERE run_id = ? AND root IS NOT NULL", (head.run,))
-    at_end = places(tables).get(head.run, ("", 0))[1] == head.size
-    return is_stuck(tables, head.run) or bool(at_end and ended)
 
 
 def _runs(store: Store) -> list[StreamHead]:

@@ -1,8 +1,9 @@
 """The read tables of a ledger on SQLite: generation files `<ledger>.read.<n>.db` beside it.
 
 A new generation is filled as `<ledger>.read.new`; what it is for stands in `<ledger>.read.new.of`, and processes that help
-have `<ledger>.read.new.<k>`. What a killed rebuild left is gone on with if it was for the same purpose and the machine has
-not been started anew since: nothing of it was synced, so a power cut may have torn it.
+have `<ledger>.read.new.<k>`, each under a lock that one which outlived its parent still holds. What a killed rebuild left is
+gone on with if it was for the same purpose and the machine has not been started anew since: nothing of it was synced, so a
+power cut may have torn it.
 
 Invariants: no file that is open is ever renamed over; a file has its place under the name of a generation only when it is
 whole and synced.
@@ -23,8 +24,10 @@ import msgspec
 from ledger.errors import LedgerUnavailable
 from ledger.file_lock import FileLock
 from ledger.sqlite_store import checkpoint
-from projections.read_tables import ReadTables
+from projections.read_tables import KEPT, ReadTables
 from projections.sqlite_tables import SqliteTables
+from projections.tables import metadata
+from projections.tally import SUMMED
 from projections.views import VIEW_NAMES
 
 MakeTables = Callable[[Path], None]
@@ -34,11 +37,12 @@ _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 class _Purpose(msgspec.Struct, frozen=True):
-    """What a shadow is for, since which start of the machine, and the indexes that it has still to get."""
+    """What a shadow is for, since which start of the machine, the indexes it has still to get, and whether it has them."""
 
     purpose: str
     boot: str
     indexes: list[str]
+    finished: bool
 
 
 class SqliteShelf:
@@ -51,11 +55,14 @@ class SqliteShelf:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """See `Shelf`: the lock of `<ledger>.read.lock`."""
-        lock = FileLock(self._ledger.with_name(f"{self._ledger.name}.read.lock"), wait=True)
-        try:
+        with _held(self._ledger.with_name(f"{self._ledger.name}.read.lock")):
             yield
-        finally:
-            lock.release()
+
+    @contextmanager
+    def rebuilding(self) -> Iterator[None]:
+        """See `Shelf`: the lock of `<ledger>.read.rebuild.lock`."""
+        with _held(self._ledger.with_name(f"{self._ledger.name}.read.rebuild.lock")):
+            yield
 
     def generation(self) -> str | None:
         """See `Shelf`."""
@@ -73,30 +80,28 @@ class SqliteShelf:
         return found.issuperset(VIEW_NAMES)
 
     @contextmanager
-    def shadow(self, purpose: str, base: str | None = None) -> Iterator[SqliteShadow]:
+    def shadow(self, purpose: str, base: str | None = None, without: str | None = None) -> Iterator[SqliteShadow]:
         """See `Shelf`."""
-        made = SqliteShadow(self._ledger, self._make, purpose, base)
+        made = SqliteShadow(self._ledger, self._make, purpose, base, without)
         try:
             yield made
-        except Exception:
-            made.remove()
+        except Exception as error:
+            if not (isinstance(error, LedgerUnavailable) and error.code in KEPT):
+                made.remove()
             raise
         finally:
             made.close()
 
     @contextmanager
     def part(self, number: int) -> Iterator[SqliteTables]:
-        """See `Shelf`: a file of its own, under a lock that a process which outlived its parent still holds."""
+        """See `Shelf`: a file of its own, under its lock."""
         path = _shadow_of(self._ledger, f".{number}")
-        lock = FileLock(path.with_name(f"{path.name}.lock"), wait=True)
-        try:
+        with _held(_shadow_of(self._ledger, f".{number}.lock")):
             if not path.exists():
                 self._make_part(path)
             with SqliteTables(path, write=True) as tables:
                 _hurry(tables)
                 yield tables
-        finally:
-            lock.release()
 
     def _make_part(self, path: Path) -> None:
         """A part without indexes, under its name only when it is made."""
@@ -138,38 +143,49 @@ class SqliteShelf:
 class SqliteShadow:
     """The file `<ledger>.read.new`, its parts and what is said of it. See `projections.read_tables.Shadow`."""
 
-    def __init__(self, ledger: Path, make: MakeTables, purpose: str, base: str | None) -> None:
+    def __init__(self, ledger: Path, make: MakeTables, purpose: str, base: str | None, without: str | None) -> None:
         self._ledger = ledger
         self._make = make
         self._path = _shadow_of(ledger)
         self._said = _shadow_of(ledger, ".of")
         self._open: SqliteTables | None = None
         left = self._left()
-        self.is_new = (left is None or left.purpose != purpose or not left.boot or left.boot != _boot()
-                       or not self._path.exists())
-        if left is None or self.is_new:
+        if left is None or left.purpose != purpose or left.boot != _boot() or not (left.boot and self._path.exists()):
             self.remove()
-            left = self._begun(purpose, base)
-        self._indexes = left.indexes
+            left = self._begun(purpose, base, without)
+        self._purpose = left
+
+    @property
+    def is_finished(self) -> bool:
+        """See `Shadow`."""
+        return self._purpose.finished
 
     def _left(self) -> _Purpose | None:
         with suppress(OSError, msgspec.DecodeError):
             return msgspec.json.decode(self._said.read_bytes(), type=_Purpose)
         return None
 
-    def _begun(self, purpose: str, base: str | None) -> _Purpose:
+    def _begun(self, purpose: str, base: str | None, without: str | None) -> _Purpose:
         if base is None:
             self._make(self._path)
         else:
             with SqliteTables(Path(base), write=False) as tables:
                 tables.copy_to(self._path)
         with SqliteTables(self._path, write=True) as tables:
-            tables.execute("PRAGMA journal_mode = DELETE")
+            _hurry(tables)
             found = tables.select("SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL")
             tables.execute(*(f"DROP INDEX {name}" for name, _ in found if base is None))
-        said = _Purpose(purpose, _boot(), [sql for _, sql in found] if base is None else [])
-        self._said.write_bytes(msgspec.json.encode(said))
-        return said
+            if without is not None:
+                with tables.transaction():
+                    tables.forget(without)
+        return self._say(_Purpose(purpose, _boot(), [sql for _, sql in found] if base is None else [], finished=False))
+
+    def _say(self, purpose: _Purpose) -> _Purpose:
+        """In one step: whoever goes on with what is left finds it whole, or as it was."""
+        begun = _shadow_of(self._ledger, ".of.begun")
+        begun.write_bytes(msgspec.json.encode(purpose))
+        begun.rename(self._said)
+        return purpose
 
     def tables(self) -> SqliteTables:
         """See `Shadow`."""
@@ -179,38 +195,55 @@ class SqliteShadow:
         return self._open
 
     def _parts(self) -> list[int]:
-        pattern = re.compile(re.escape(self._path.name) + r"\.(\d+)")
-        return sorted(int(match[1]) for match in map(pattern.fullmatch, os.listdir(self._path.parent)) if match)
+        """The numbers of parts of which anything is left."""
+        pattern = re.compile(re.escape(self._path.name) + r"\.(\d+)(\.lock|\.begun)?")
+        return sorted({int(match[1]) for match in map(pattern.fullmatch, os.listdir(self._path.parent)) if match})
 
     def gather(self) -> None:
         """See `Shadow`: part by part, each in one transaction; a run that came in before is not taken twice."""
-        tables = self.tables()
-        names = [name for (name,) in tables.select("SELECT name FROM sqlite_master WHERE type = 'table' AND name GLOB 'p_*'")]
         for number in self._parts():
             path = _shadow_of(self._ledger, f".{number}")
-            FileLock(_shadow_of(self._ledger, f".{number}.lock"), wait=True).release()
-            with tables.beside(path, "part"):
-                taken = ", ".join(str(run) for (run,) in tables.select(
-                    "SELECT run FROM part.p_runs WHERE run_id NOT IN (SELECT run_id FROM main.p_runs)"))
-                with tables.transaction():
-                    for name in names:
-                        tables.execute(f"INSERT INTO main.{name} SELECT * FROM part.{name} WHERE run IN ({taken})")
-            remove(path)
+            with _held(_shadow_of(self._ledger, f".{number}.lock")):
+                if path.exists():
+                    self._take(path)
+                remove(path)
+
+    def _take(self, path: Path) -> None:
+        with SqliteTables(path, write=False) as part:  # whoever reads cannot undo what a killed process had begun
+            there = dict(part.select("SELECT run_id, run FROM p_runs"))
+        tables = self.tables()
+        known = {run for (run,) in tables.select("SELECT run_id FROM p_runs")}
+        keys = ", ".join(str(key) for run, key in there.items() if run not in known)
+        with tables.beside(path, "part"), tables.transaction():
+            for name in metadata.tables:
+                tables.execute(f"INSERT INTO main.{name} SELECT * FROM part.{name} WHERE run IN ({keys})")
+                total = f"SELECT count(*), sum({SUMMED.get(name) or 'run'}) FROM {{}}.{name} WHERE run IN ({keys})"
+                wanted, found = (tables.select(total.format(side)) for side in ("part", "main"))
+                if found != wanted:
+                    raise self._not_made(f"the rows of {name} in {path.name} {wanted}, found {found}")
 
     def finish(self) -> None:
         """See `Shadow`."""
         tables = self.tables()
         known = {row[0] for row in tables.select("SELECT sql FROM sqlite_master WHERE type = 'index'")}
-        tables.execute(*(sql for sql in self._indexes if sql not in known))
+        tables.execute(*(sql for sql in self._purpose.indexes if sql not in known))
+        self.close()
+        tables = self.tables()  # with nothing in its cache, so that the file is what is looked at
         found = tables.select("PRAGMA quick_check(1)")
         if found != [("ok",)]:
-            raise LedgerUnavailable("READ_TABLES_NOT_MADE", f"expected whole read tables, found {found[0][0]}",
-                                    where=str(self._path), next_step="try again; check the disk")
-        tables.execute("PRAGMA analysis_limit = 400", "ANALYZE", "PRAGMA journal_mode = WAL")
-        self.close()
+            raise self._not_made(f"whole read tables, found {found[0][0]}")
+        tables.execute("PRAGMA analysis_limit = 400", "ANALYZE")
+        if not self._purpose.finished:
+            self._purpose = self._say(msgspec.structs.replace(self._purpose, finished=True))
+
+    def _not_made(self, expected: str) -> LedgerUnavailable:
+        return LedgerUnavailable("READ_TABLES_NOT_MADE", f"expected {expected}", where=str(self._path),
+                                 next_step="try again; check the disk")
 
     def swap_in(self) -> str:
         """See `Shadow`."""
+        self.tables().execute("PRAGMA journal_mode = WAL")
+        self.close()
         path = swap_in(self._path, self._ledger)
         self.remove()
         return str(path)
@@ -222,14 +255,17 @@ class SqliteShadow:
             self._open = None
 
     def remove(self) -> None:
-        """Remove the file, the parts and what was said of them."""
+        """Remove the file, the parts and what was said of them; waits for whoever still writes a part."""
         self.close()
         self._said.unlink(missing_ok=True)  # first: what is left of the rest is then nobody's
+        _shadow_of(self._ledger, ".of.begun").unlink(missing_ok=True)
         with suppress(FileNotFoundError):
             for number in self._parts():
-                remove(_shadow_of(self._ledger, f".{number}"))
-                remove(_shadow_of(self._ledger, f".{number}.begun"))
-                _shadow_of(self._ledger, f".{number}.lock").unlink(missing_ok=True)
+                lock = _shadow_of(self._ledger, f".{number}.lock")
+                with _held(lock):
+                    remove(_shadow_of(self._ledger, f".{number}.begun"))
+                    remove(_shadow_of(self._ledger, f".{number}"))
+                    lock.unlink(missing_ok=True)
         remove(self._path)
 
 
@@ -249,6 +285,7 @@ def swap_in(temporary: Path, ledger: Path) -> Path:
         raise LedgerUnavailable("READ_TABLES_NOT_MADE", f"expected whole read tables, found {error}", where=str(temporary),
                                 next_step="try again; check the disk") from error
     _sync(temporary)
+    remove(path)  # nothing has this name, but a write-ahead log that was left of it would be taken for the new file's
     temporary.rename(path)
     _sync(path.parent)
     for _, old in _generations(ledger)[:-2]:
@@ -262,13 +299,22 @@ def remove(path: Path) -> None:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
+@contextmanager
+def _held(path: Path) -> Iterator[None]:
+    lock = FileLock(path, wait=True)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def _shadow_of(ledger: Path, suffix: str = "") -> Path:
     return ledger.with_name(f"{ledger.name}.read.new{suffix}")
 
 
 def _hurry(tables: SqliteTables) -> None:
     """Settings for a file that nobody reads before it is whole: a killed process leaves it whole, a power cut may not."""
-    tables.execute("PRAGMA synchronous = OFF", "PRAGMA cache_size = -65536", "PRAGMA journal_mode = PERSIST")
+    tables.execute("PRAGMA synchronous = OFF", "PRAGMA cache_size = -16384", "PRAGMA journal_mode = PERSIST")
 
 
 def _boot() -> str:

@@ -33,7 +33,8 @@ def upgrade(wait: bool, url: str | None, form: str) -> int:
     keeping = keeping_of(url)
     if not keeping.exists():
         Ledger.create(url, wait=wait).close()
-    keeping.upgrade(wait=wait)
+    for left in keeping.upgrade(wait=wait):
+        output.note(f"LEDGER_ROLES: {left}")
     _answer(_standing(keeping, url), form)
     return 0
 
@@ -56,37 +57,59 @@ def current(url: str | None, form: str) -> int:
 def check(url: str | None, form: str) -> int:
     """Say whether the ledger stands at this version's schema, with its guards, and every event in it can be read.
 
-    Exit 6 when not. Read tables that are stale are named; they are made again by whoever reads them next.
+    Exit 6 when not; so for a server that may lose what it acknowledged. Read tables that are not current are named, and no
+    fault: whoever reads them next brings them up to date or makes them again.
     """
     url = ledger_url(url)
-    standing = _standing(keeping_of(url), url)
-    if not standing["current"]:
-        found = standing["revision"] or "none"
-        raise LedgerUnavailable("LEDGER_SCHEMA", f"expected schema {standing['head']}, found {found}",
-                                where=str(standing["ledger"]), next_step="run `counterfoil db upgrade`")
+    keeping = keeping_of(url)
+    standing = _standing(keeping, url)
     with open_ledger(url) as ledger:
-        faults = ledger.store.guards()
-        if faults:
-            raise LedgerUnavailable("LEDGER_SCHEMA", f"expected every guard of the log, found: {faults[0]}",
-                                    where=ledger.shown, next_step="`counterfoil verify` says whether the record still holds")
-        _check_events(ledger)
-        tables = ledger.standing()
-    if tables.state not in ("current", "none"):
-        output.note(f"READ_TABLES_{tables.state.upper()}: {tables.why}; `counterfoil rebuild` makes them again")
-    _answer({**standing, "read_tables": tables.state}, form)
+        if read_only := keeping.safety():
+            output.note(read_only)
+        guards, unreadable, tables = ledger.store.guards(), _unreadable(ledger), ledger.standing()
+    if tables.state != "current":
+        output.note(f"READ_TABLES_{tables.state.upper()}: {tables.why}; {_NEXT[tables.state]}")
+    answer = {**standing, "guards": guards, "unreadable_events": unreadable, "read_tables": tables.state}
+    counted = {name: len(value) if isinstance(value, list) else value for name, value in answer.items()}
+    _answer(counted if form == output.TABLE else answer, form)
+    _refuse(keeping.shown, guards, unreadable)
     return 0
 
 
-def _check_events(ledger: Ledger) -> None:
-    """Every kind of event that is really in the log has to be one that is known, or that upcasters lead to one."""
-    found = upcasters.UPCASTERS.uncovered(ledger.store.kinds())
-    if not found:
-        return
-    for type_, version, count in found:
-        output.note(f"EVENT_UNREADABLE: {count} events {type_} version {version}: no upcaster leads from there to a known one")
-    type_, version, count = found[0]
-    raise LedgerUnavailable("LEDGER_EVENTS", f"expected events that this version reads, found {count} of {type_} version "
-                            f"{version}", where=ledger.shown, next_step="use a version that knows them")
+_NEXT = {
+    "none": "the next command that reads them makes them",
+    "behind": "the next command that reads them brings them up to date",
+    "stale": "the next command that reads them, or `counterfoil rebuild`, makes them again",
+    "ahead": "`counterfoil verify` says whether the log was cut; the next command that reads them makes them again",
+    "incomplete": "they tell what stands before it",
+}
+
+
+def _refuse(where: str, guards: list[str], unreadable: list[dict[str, object]]) -> None:
+    """What was found, a line each; the worst is the command's error."""
+    kinds = ["{count} of {type} version {version}, the first in run {run} seq {seq}".format(**one) for one in unreadable]
+    for fault in guards[1:]:
+        output.note(f"LEDGER_SCHEMA: {fault}")
+    for kind in kinds if guards else kinds[1:]:
+        output.note(f"LEDGER_EVENTS: {kind}")
+    if guards:
+        raise LedgerUnavailable("LEDGER_SCHEMA", f"expected every guard of the log and nothing else, found: {guards[0]}",
+                                where=where, next_step="`counterfoil verify` says whether the record still holds")
+    if kinds:
+        raise LedgerUnavailable("LEDGER_EVENTS", f"expected events that this version reads, found {kinds[0]}", where=where,
+                                next_step="use a version that knows them")
+
+
+def _unreadable(ledger: Ledger) -> list[dict[str, object]]:
+    """Each kind of event that is really in the log, and is neither known nor led to a known one by upcasters."""
+    kinds = {(type_, version): count for type_, version, count in upcasters.UPCASTERS.uncovered(ledger.store.kinds())}
+    first: dict[tuple[str, int], tuple[str, int]] = {}
+    for head in ledger.heads() if kinds else []:
+        for event in ledger.store.read(head.run):
+            if (event.type, event.v) in kinds:
+                first.setdefault((event.type, event.v), (head.run, event.seq))
+    return [{"type": type_, "version": version, "count": count, "run": run, "seq": seq}
+            for (type_, version), count in kinds.items() for run, seq in (first.get((type_, version), ("?", 0)),)]
 
 
 def _standing(keeping: Keeping, url: str) -> dict[str, object]:

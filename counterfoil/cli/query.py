@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import click
 
-from counterfoil import boxes
 from counterfoil.cli import output
 from counterfoil.cli.options import debug_option, form_option, ledger_option, open_ledger
 from projections.answers import is_complete
@@ -16,13 +15,13 @@ from projections.answers import is_complete
 @form_option
 @debug_option
 def command(sql: str, url: str | None, form: str) -> int:
-    """Run one SELECT over the read tables and the log (SQLite: `log.events`; PostgreSQL: `events`; payloads, streams)."""
+    """Run one SELECT over the read tables and the log (`log.events`, `log.payloads`, `log.streams`)."""
     with open_ledger(url) as ledger, ledger.catch_up() as tables:
         columns, found, cut = ledger.keeping.ask(sql, tables.where)
         complete = is_complete(tables)
     rows = [dict(zip(columns, map(_shown, row), strict=True)) for row in found]
     output.rows("query", rows, form, complete=complete and not cut, columns=columns,
-                why=f"only the first {boxes.ROWS_MAX} rows are here" if cut else output.UNREADABLE)
+                why=f"only the first {len(rows)} rows are here" if cut else output.UNREADABLE)
     return 0
 
 

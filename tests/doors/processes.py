@@ -6,13 +6,16 @@ import os
 import sqlite3
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.doors.told import LEDGER
+from counterfoil.ledgers import Ledger
+from ledger.errors import LedgerUnavailable
+from tests.doors.kept import LEDGER, ON_POSTGRES, URL
 from tests.house.tree import ROOT
 
 COMMAND = [sys.executable, "-m", "counterfoil"]
@@ -48,6 +51,8 @@ def until(process: subprocess.Popen[str], true: Callable[[], bool]) -> None:
 def logged(type_: str, count: int) -> Callable[[], bool]:
     """Whether the ledger has that many events of a type."""
     def look() -> bool:
+        if ON_POSTGRES:
+            return _kinds()[type_] >= count
         if not Path(LEDGER).exists():
             return False
         with closing(sqlite3.connect(f"file:{LEDGER}?mode=ro", uri=True)) as connection:
@@ -55,6 +60,15 @@ def logged(type_: str, count: int) -> Callable[[], bool]:
         return found >= count
 
     return look
+
+
+def _kinds() -> Counter[str]:
+    """How many events of each type the ledger has; none where there is none yet."""
+    try:
+        with Ledger(URL) as ledger:
+            return Counter({type_: count for type_, _, count in ledger.store.kinds()})
+    except LedgerUnavailable:
+        return Counter()
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.doors.kept import url_in
 from tests.doors.told import Told, ask, done, tell, write
 
 ROWS = """\
@@ -92,7 +93,7 @@ class Story:
 
 def told(folder: Path) -> Story:
     """Run the story, and its rows once more with invalid ones discarded, in `folder`."""
-    url = f"sqlite:///{folder}/story.db"
+    url = url_in(folder, "story")
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("COUNTERFOIL_LEDGER", raising=False)
         patch.chdir(folder)

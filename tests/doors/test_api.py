@@ -10,6 +10,7 @@ import pytest
 import counterfoil
 from counterfoil import CounterfoilError, Ledger, Receipt
 from ledger.errors import LedgerUnavailable, RunIncomplete, SettingsInvalid, UsageError
+from tests.doors.kept import on_files
 from tests.doors.story import OUTCOMES, PIPELINE, ROWS
 from tests.doors.told import LEDGER, URL, ask, lines, write
 
@@ -44,6 +45,7 @@ def test_a_run_gives_its_receipt() -> None:
     assert (ask("show", "story")["events"], ask("show", "story")["root"]) == (receipt.size, receipt.root)
 
 
+@on_files
 def test_replay_explain_and_rebuild_answer_as_the_commands_do() -> None:
     """F4, E11: one implementation, two doors."""
     run()
@@ -104,6 +106,7 @@ def test_a_failed_source_raises_and_the_run_is_on_record() -> None:
     assert ask("show", "story")["status"] == "interrupted"
 
 
+@on_files
 def test_a_ledger_is_opened_closed_and_freed() -> None:
     """A context manager; two may read, one may write."""
     run()
@@ -129,6 +132,7 @@ def test_without_a_ledger_named_it_is_the_files_or_the_default(monkeypatch: pyte
     assert Path("environment.db").is_file()
 
 
+@on_files
 @pytest.mark.parametrize("path", [LEDGER, f"./{LEDGER}", f"{LEDGER}-wal", f"{LEDGER}.lock", f"{LEDGER}.read.1.db"])
 def test_no_sink_may_write_to_the_ledger(path: str) -> None:
     """Refused before anything is made, whoever named the ledger; a name that only begins so is fine."""

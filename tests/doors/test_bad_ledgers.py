@@ -111,13 +111,32 @@ def test_what_is_no_url_of_a_ledger_is_refused_without_its_password(url: str) ->
         assert "secret" not in error
 
 
-def test_postgresql_is_refused_clearly_for_now() -> None:
-    """Exit 2 on the command line, 3 in the pipeline file; the password is not repeated."""
-    for url in ("postgresql+psycopg://me:secret@host/db", "postgresql://me:secret@host/db", "postgres://host/db"):
-        error = refused(tell("run", "pipeline.yaml", ledger=url), 2, "LEDGER_UNSUPPORTED")
-        assert "secret" not in error
-    write({"file.yaml": PIPELINE + "ledger: {url: 'postgresql+psycopg://me:secret@host/db'}\n"})
-    assert "secret" not in refused(tell("run", "file.yaml", ledger=None), 3, "VALUE_INVALID")
+SERVERS = [
+    ("postgresql+psycopg://me:secret@host", "no database"), ("postgresql://me:secret@host/", "no database"),
+    ("postgres://me:secret@host:port/db", "something else"), ("postgresql+psycopg2://me:secret@host/db", "sqlite:///FILE"),
+    ("postgresql://me:secret@host/db?schema=A", "no plain lower-case name"),
+    ("postgresql://me:secret@host/db?schema=a;b", "name"), ("postgresql://me:secret@host/db?schema=" + "s" * 41, "name"),
+    ("postgresql://me@host/db?password=secret", "a password among the options"),
+    ("postgresql://me:secret@host/db?conninfo=x", "none of libpq's"), ("postgresql://me:secret@host/db?what=x", "invalid"),
+    ("postgresql://me:secret@127.0.0.1:1/db?sslmode=maybe", "sslmode"),
+    ("postgresql://me:secret@127.0.0.1:1/db?connect_timeout=x", "x"),
+]
+
+
+@pytest.mark.parametrize(("url", "found"), SERVERS)
+def test_what_is_no_url_of_a_ledger_on_postgresql_is_refused_without_its_password(url: str, found: str) -> None:
+    """W6: exit 2; what is wrong with it, and not the password, with the traceback neither."""
+    for command in (("runs",), ("run", "pipeline.yaml"), ("db", "upgrade"), ("db", "check")):
+        error = refused(tell(*command, ledger=url), 2, "LEDGER_URL_INVALID")
+        assert found in error and "secret" not in error
+        assert "secret" not in tell("--debug", *command, ledger=url).err
+    assert not Path("store.csv").exists()
+
+
+def test_the_url_of_a_pipeline_file_may_name_postgresql_and_is_checked_as_one() -> None:
+    """W6: the password is not repeated."""
+    write({"file.yaml": PIPELINE + "ledger: {url: 'postgresql+psycopg://me:secret@127.0.0.1:1/db?connect_timeout=2'}\n"})
+    assert "secret" not in refused(tell("run", "file.yaml", ledger=None), 6, "LEDGER_UNREACHABLE")
     assert not Path("store.csv").exists()
 
 
@@ -139,7 +158,9 @@ def test_a_dropped_guard_is_found() -> None:
     """`db check` is 6, `verify` 5 as a finding of integrity; a run into it is refused or said; laws still hold."""
     done("run", "pipeline.yaml", "--run-id", "x")
     edit(LEDGER, "DROP TRIGGER events_no_update")
-    assert "events_no_update" in refused(tell("db", "check"), 6, "LEDGER_SCHEMA")
+    told = tell("db", "check", "-o", "json")
+    assert (told.code, told.error.split(":")[0], told.answer["guards"]) == (6, "LEDGER_SCHEMA", [
+        "guard events_no_update is missing"])
     told = tell("verify", "x", "-o", "json")
     assert told.code == 5
     assert [finding["kind"] for finding in told.answer["integrity"]["findings"]] == ["guard"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.doors.kept import on_files
 from tests.doors.processes import SECONDS_MAX, running
 from tests.doors.told import URL, ask, done, lines, write
 
@@ -66,6 +67,7 @@ def attempts() -> list[tuple[str, str]]:
     return [(one["type"], str(one["n"])) for one in found]
 
 
+@on_files
 @pytest.mark.parametrize(("trigger", "members"), [(BY_COUNT, ["0", "1"]), (AT_THE_END, ["0", "1", "2", "3"])])
 def test_a_batch_that_ends_its_process_is_found_and_the_rest_completes(trigger: str, members: list[str]) -> None:
     """W8, E1, law T10: the run and three resumes die; the fourth completes, and every answer says why."""
@@ -100,6 +102,7 @@ def test_a_batch_that_hangs_ends_its_process_at_its_limit_and_is_found() -> None
     assert sorted(row["ids"] for row in lines("good.jsonl")) == ["2,3", "4,5,6"]
 
 
+@on_files
 def test_a_run_that_a_batch_keeps_ending_can_be_given_up() -> None:
     """D8, law T10: the death on record is said, and the members leave as after a failure."""
     files("ends", BY_COUNT)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.doors.kept import on_files
 from tests.doors.story import PIPELINE, ROWS
 from tests.doors.told import LEDGER, Told, ask, done, tell, write
 
@@ -81,6 +82,7 @@ EDITS = [
 ]
 
 
+@on_files
 @pytest.mark.parametrize("statement", [statement for _, statement in EDITS], ids=[name for name, _ in EDITS])
 def test_a_read_table_that_was_edited_is_found_and_mended(receipt: str, statement: str) -> None:
     """W13: `rebuild --verify` and `verify` both name the table; the log is fine; a rebuild mends it."""
@@ -101,6 +103,7 @@ def test_a_read_table_that_was_edited_is_found_and_mended(receipt: str, statemen
     assert ask("verify", "story", "--expect", receipt)["ok"] is True
 
 
+@on_files
 def test_read_tables_that_are_gone_are_made_again(receipt: str) -> None:
     """They can be thrown away at any time."""
     before = ask("explain", "story", "5.a")
@@ -110,6 +113,7 @@ def test_read_tables_that_are_gone_are_made_again(receipt: str) -> None:
     done("rebuild", "--verify")
 
 
+@on_files
 def test_read_tables_of_another_making_are_made_again(receipt: str) -> None:
     """W13: a projector that has changed since, and tables that are not there."""
     before = ask("show", "story")
@@ -128,6 +132,7 @@ def test_a_rebuild_of_one_run_leaves_the_others(receipt: str) -> None:
     assert done("rebuild", "--verify").out == "(none)\n"
 
 
+@on_files
 def test_an_event_that_was_edited_is_found_by_its_place(receipt: str) -> None:
     """Bytes and guards are one answer, laws another; the receipt fails too; what stands before is still told."""
     changed = "UPDATE events SET body = CAST(replace(body, 'rejects', 'refused') AS BLOB) WHERE type = 'Diverted'"
@@ -141,6 +146,7 @@ def test_an_event_that_was_edited_is_found_by_its_place(receipt: str) -> None:
     assert "integrity    " in tell("verify", "story").out
 
 
+@on_files
 def test_an_unlawful_event_is_named_by_law_place_and_token(receipt: str) -> None:
     """W12, F3: the first offence, in `replay` and in `verify`; `--until` before it is lawful; the tables say how far."""
     with closing(sqlite3.connect(LEDGER)) as connection:
@@ -161,6 +167,7 @@ def test_an_unlawful_event_is_named_by_law_place_and_token(receipt: str) -> None
     assert "incomplete" in done("runs").err
 
 
+@on_files
 def test_a_ledger_rolled_back_to_a_copy_fails_its_receipt(receipt: str) -> None:
     """W13: yesterday's copy is whole and lawful; only a receipt kept elsewhere shows what is missing."""
     with closing(sqlite3.connect(LEDGER)) as connection, closing(sqlite3.connect("copy.db")) as copy:
@@ -182,6 +189,7 @@ def test_a_ledger_rolled_back_to_a_copy_fails_its_receipt(receipt: str) -> None:
     assert tell("verify").code == 0
 
 
+@on_files
 def test_tables_that_are_ahead_of_their_run_are_an_error_that_verify_names() -> None:
     """W13: the log was put back to where the run had stopped, the tables tell of its end; who reads hears of the log."""
     write({"pipeline.yaml": PIPELINE.replace("plugin: csv", "plugin: json").replace("path: in.csv", "path: in.json"),

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.doors.kept import url_in
 from tests.doors.story import Story
 from tests.doors.told import tell, write
 
@@ -35,7 +36,7 @@ BATCH = ("batch_id", "status", "trigger", "size")
 def told(tmp_path_factory: pytest.TempPathFactory) -> Story:
     """Five rows in two batches, once for the whole file; and a run that stopped because a batch was too large."""
     folder = tmp_path_factory.mktemp("batches")
-    url = f"sqlite:///{folder}/batches.db"
+    url = url_in(folder, "batches")
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("COUNTERFOIL_LEDGER", raising=False)
         patch.chdir(folder)

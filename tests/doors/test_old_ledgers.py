@@ -11,6 +11,7 @@ from engine.program import PROGRAM
 from ledger import reader
 from ledger.events import RunStarted
 from ledger.sqlite_store import SqliteStore
+from tests.doors.kept import on_files
 from tests.doors.told import LEDGER, ask, done, lines, tell, write
 from tests.house.tree import ROOT
 from tests.ledger.files import new_file
@@ -38,6 +39,7 @@ def stored() -> logs.Log:
         store.close()
 
 
+@on_files
 @pytest.mark.parametrize("era", ERAS)
 def test_a_stopped_run_of_an_earlier_version_is_carried_on_to_its_end(era: str) -> None:
     """W12, G7, G13, law P3: rows that were read are not read again; old events stay byte for byte; all of it verifies."""
@@ -56,6 +58,7 @@ def test_a_stopped_run_of_an_earlier_version_is_carried_on_to_its_end(era: str) 
     assert done("verify", "stopped", "--expect", kept).code == 0
 
 
+@on_files
 @pytest.mark.parametrize("name", logs.names())
 def test_every_kept_ledger_is_verified_and_answers(name: str) -> None:
     """W12, F4, F6, A4: bytes, laws, read tables; every token's story has the end that it had."""
@@ -69,6 +72,7 @@ def test_every_kept_ledger_is_verified_and_answers(name: str) -> None:
     assert stored() == logs.Log(log.streams)
 
 
+@on_files
 def test_a_run_says_by_what_it_was_written() -> None:
     """W12: since version 2 of `RunStarted`; the name and the version are those of the package."""
     pyproject = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
@@ -82,6 +86,7 @@ def test_a_run_says_by_what_it_was_written() -> None:
     assert isinstance(started, RunStarted) and (started.program, started.v) == (PROGRAM, 2)
 
 
+@on_files
 def test_an_event_that_no_path_covers_is_named_by_the_doors() -> None:
     """W12, law L5: one line with its seq; the part before it is still told."""
     log = placed(f"{ERAS[0]}/gated")

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import counterfoil
+from tests.doors.kept import on_files
 from tests.doors.told import LEDGER, URL, ask, done, lines, tell, write
 
 SECRET = "s3cret-of-the-desk"
@@ -130,6 +131,7 @@ def test_explain_tells_what_was_sent_and_what_came_back(receipt: counterfoil.Rec
     assert '"file"' in text
 
 
+@on_files
 def test_the_secret_is_nowhere_in_what_the_run_left(receipt: counterfoil.Receipt) -> None:
     """What came from the environment is in no file of the ledger, though the plugin sent it and put it into an error."""
     assert counterfoil.explain("desk", "9", ledger=URL)["outcome"]["reason"] == "refused: the desk refused ***"

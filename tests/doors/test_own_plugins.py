@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.doors.kept import on_files
 from tests.doors.told import ask, done, lines, tell, write
 
 PIPELINE = """\
@@ -332,6 +333,7 @@ def packaged(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(folder / "site")
 
 
+@on_files
 def test_a_plugin_is_found_by_its_entry_point(packaged: None) -> None:
     """By its short name; its distribution's version and its source's hash are on record."""
     run("add-vat", {"n": 10}, on_error="discard")

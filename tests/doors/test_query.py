@@ -11,6 +11,7 @@ from counterfoil.boxes import ask_sqlite
 from counterfoil.ledgers import Ledger
 from ledger.errors import UsageError
 from tests.doors import story
+from tests.doors.kept import on_files
 from tests.doors.story import Story
 
 ENDLESS = "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t) SELECT max(n) FROM t"
@@ -43,6 +44,7 @@ REFUSED = [
 ]
 
 
+@on_files
 @pytest.mark.parametrize("sql", REFUSED)
 def test_what_is_not_one_reading_select_is_refused(told: Story, sql: str) -> None:
     """F6: no writing, no other file, no setting, no second statement, no function that reaches out; nothing changes."""
@@ -53,6 +55,7 @@ def test_what_is_not_one_reading_select_is_refused(told: Story, sql: str) -> Non
     assert not list(Path().iterdir())
 
 
+@on_files
 def test_a_query_that_does_not_end_is_ended(told: Story) -> None:
     """F6: bounded in time, whatever it does meanwhile."""
     with Ledger(told.url) as ledger, ledger.catch_up() as tables:
@@ -72,6 +75,7 @@ def test_a_query_is_cut_at_its_bound_and_says_so(told: Story, monkeypatch: pytes
             assert said == ("" if complete else "incomplete: only the first 3 rows are here\n")
 
 
+@on_files
 def test_the_read_tables_and_the_log_can_be_asked_together(told: Story) -> None:
     """F6: why each row that was not stored was not, with the event that says so."""
     rows = told.ask("query", "SELECT o.token_id, o.reason, e.type FROM token_outcomes o JOIN log.streams s ON s.run_id = "
@@ -81,6 +85,7 @@ def test_the_read_tables_and_the_log_can_be_asked_together(told: Story) -> None:
     assert told.ask("query", "SELECT json_extract(e.body, '$.token') AS token FROM log.events e LIMIT 1")["complete"] is True
 
 
+@on_files
 def test_values_of_every_kind_are_shown(told: Story) -> None:
     """Bytes as text or hex, null as null, two columns of one name apart, huge numbers as they are."""
     answer = told.ask("query", "SELECT x'414f' AS a, x'ff00' AS b, NULL AS c, 1 AS d, 2 AS d, 9223372036854775807 AS e, "
@@ -93,6 +98,7 @@ def test_values_of_every_kind_are_shown(told: Story) -> None:
 ATTACK = "\x1b[31mred\x1b]0;title\x07\r\n\x9b2J\u202egpj.exe\u200b\x00<script>alert(1)</script>"
 
 
+@on_files
 def test_data_cannot_talk_to_a_terminal(told: Story) -> None:
     """Escapes, controls, direction marks and zero widths are shown, in tables and in JSON; HTML is only text."""
     sql = "SELECT char({}) AS value".format(", ".join(str(ord(letter)) for letter in ATTACK))

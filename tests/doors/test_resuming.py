@@ -13,6 +13,7 @@ import pytest
 
 import counterfoil
 from ledger.errors import CounterfoilError, UsageError
+from tests.doors.kept import on_files, url_from_anywhere
 from tests.doors.processes import SECONDS_MAX, logged, pipe, running, until
 from tests.doors.told import URL, ask, done, lines, tell, write
 
@@ -205,7 +206,7 @@ def test_paths_are_those_of_the_directory_in_which_the_run_began(tmp_path: Path,
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
-    with running("resume", "cut", "--ledger", f"sqlite:///{here / 'ledger.db'}") as process:
+    with running("resume", "cut", "--ledger", url_from_anywhere(here)) as process:
         out, err = process.communicate(timeout=SECONDS_MAX)
     assert process.returncode == 0, err
     assert "run cut completed" in out
@@ -217,7 +218,7 @@ def test_paths_are_those_of_the_directory_in_which_the_run_began(tmp_path: Path,
 def test_the_pipeline_file_that_is_named_says_where_the_ledger_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """As for `run`: --ledger, else the environment, else the file's ledger.url, else the default; from Python too."""
     write({"pipeline.yaml": PIPELINE.replace("own_step:step", "passthrough").replace(", options: {by: 2}", "")
-           + f"ledger: {{url: {URL}}}\n"})
+           + f"ledger: {{url: '{URL}'}}\n"})
     done("run", "pipeline.yaml", "--run-id", "cut", ledger=None)
     told = tell("resume", "cut", ledger=None)
     assert (told.code, told.error.partition(":")[0]) == (6, "LEDGER_MISSING")
@@ -245,7 +246,7 @@ def test_a_run_whose_directory_is_gone_says_so(tmp_path: Path) -> None:
     """What its paths were relative to is not guessed."""
     home = tmp_path / "home"
     home.mkdir()
-    ledger = f"sqlite:///{Path.cwd() / 'ledger.db'}"
+    ledger = url_from_anywhere(Path.cwd())
     for name in ("pipeline.yaml", "own_step.py", "in.csv"):
         (home / name).write_text(Path(name).read_text())
     back = Path.cwd()
@@ -259,6 +260,7 @@ def test_a_run_whose_directory_is_gone_says_so(tmp_path: Path) -> None:
     assert (told.code, told.error.partition(":")[0]) == (2, "DIRECTORY_GONE")
 
 
+@on_files
 def test_a_run_that_is_going_on_is_held_and_another_one_waits_for_the_ledger() -> None:
     """W5: two processes: who carries a run on that another writes is told which one, and appends nothing."""
     killed()

@@ -6,6 +6,7 @@ Real processes; a source that waits is a named pipe, and what a process has done
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.doors.kept import on_files
 from tests.doors.processes import COMMAND, SECONDS_MAX, logged, pipe, running, until
 from tests.doors.told import URL, ask, done, lines, tell, write
 from tests.house.tree import ROOT
@@ -68,13 +70,14 @@ def test_one_signal_finishes_what_is_in_hand_and_leaves_groups_open(number: sign
     assert process.returncode == 130, err
     assert "stopping: finishing what is in hand" in err
     assert err.splitlines()[-1].startswith("STOPPED: ")
-    assert err.splitlines()[-1].endswith(f"`counterfoil resume cut --ledger {URL}` carries it on")
+    assert err.splitlines()[-1].endswith(f"`counterfoil resume cut --ledger {shlex.quote(URL)}` carries it on")
     assert "Traceback" not in err
     assert "run cut interrupted: 3 rows" in out
     lawful("interrupted")
     shown = ask("show", "cut")
     assert (shown["status"], shown["stopped"]) == ("interrupted", {"code": "stopped", "detail": number.name})
-    assert f"stopped: stopped {number.name}; `counterfoil resume cut --ledger {URL}` carries" in done("show", "cut").out
+    again = f"`counterfoil resume cut --ledger {shlex.quote(URL)}` carries"
+    assert f"stopped: stopped {number.name}; {again}" in done("show", "cut").out
     assert lines("good.jsonl") == [{"id": "0"}]
     last = ask("query", "SELECT type, body FROM log.events ORDER BY stream DESC, seq DESC LIMIT 1")["rows"][0]
     assert last["type"] == "RunInterrupted"
@@ -97,6 +100,7 @@ def test_a_signal_is_heard_while_nothing_comes() -> None:
     lawful("interrupted")
 
 
+@on_files
 def test_a_run_that_waits_for_the_ledger_ends_at_the_first_signal() -> None:
     """Nothing is in hand yet: it ends at once, and no run of that name is on record."""
     write({"other.yaml": PIPELINE.replace("path: in.csv", "path: other.csv"), "other.csv": "id\n0\n"})

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.doors.kept import on_files
 from tests.doors.told import JOINED, LEDGER, URL, ask, done, tell, write
 
 READ = f"{LEDGER}.read.1.db"
@@ -49,6 +50,7 @@ def forget(run: str) -> list[str]:
             f"DELETE FROM streams WHERE run_id = '{run}'"]
 
 
+@on_files
 def test_a_run_that_was_removed_whole_is_named_though_nothing_of_it_is_left() -> None:
     """F6: the ledger's own stream opened it and has no more of it."""
     edit(LEDGER, *forget("two"))
@@ -57,6 +59,7 @@ def test_a_run_that_was_removed_whole_is_named_though_nothing_of_it_is_left() ->
     assert "registry at run two" in told.out
 
 
+@on_files
 def test_a_ledger_whose_runs_were_all_removed_is_no_empty_ledger() -> None:
     """F6: there is nothing to verify, and that is the finding."""
     edit(LEDGER, *forget("one"), *forget("two"))
@@ -67,6 +70,7 @@ def test_a_ledger_whose_runs_were_all_removed_is_no_empty_ledger() -> None:
     assert "registry at run one" in told.out
 
 
+@on_files
 def test_edits_of_one_run_s_tables_do_not_hide_those_of_another() -> None:
     """F6: however many rows of one run were edited, another run's are told of."""
     edit(READ, "UPDATE p_tokens SET outcome = 'failed' WHERE run = 1", "UPDATE p_tokens SET reason = 'x' WHERE run = 2")
@@ -75,6 +79,7 @@ def test_edits_of_one_run_s_tables_do_not_hide_those_of_another() -> None:
     assert tables == {"token_outcomes"}
 
 
+@on_files
 def test_a_run_that_only_the_read_tables_know_is_named() -> None:
     """F6: a row brought in among the runs."""
     edit(READ, "INSERT INTO p_runs (run, run_id, status) VALUES (9, 'ghost', 'completed')")
@@ -82,6 +87,7 @@ def test_a_run_that_only_the_read_tables_know_is_named() -> None:
     assert (told.code, "run ghost" in told.out) == (5, True)
 
 
+@on_files
 @pytest.mark.parametrize("damage", [b"", b"not a database at all", bytes(4096)])
 def test_damaged_read_tables_leave_the_other_answers_standing(damage: bytes) -> None:
     """F6: bytes and laws are answered whatever became of the tables, which are a finding of their own."""
@@ -106,6 +112,7 @@ def test_the_sinks_files_are_read_again_only_when_asked() -> None:
     assert tell("verify", "two", "--world", "--ledger", URL).code == 5
 
 
+@on_files
 @pytest.mark.parametrize("column", ["type", "token"])
 def test_text_that_is_no_text_is_a_finding_of_its_run_and_hides_no_other(column: str) -> None:
     """F6: one edited column is told at its place; the other run is still answered for."""
@@ -115,6 +122,7 @@ def test_text_that_is_no_text_is_a_finding_of_its_run_and_hides_no_other(column:
     assert [run["run_id"] for run in ask("runs")["rows"]] == ["one", "two"]
 
 
+@on_files
 def test_answers_about_a_run_that_cannot_be_read_to_its_end_say_so() -> None:
     """F3: what is not told is said to be missing."""
     for path in Path().glob(f"{LEDGER}.read.*"):

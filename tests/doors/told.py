@@ -13,9 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from counterfoil.cli import main
-
-LEDGER = "ledger.db"
-URL = f"sqlite:///{LEDGER}"
+from tests.doors.kept import LEDGER, URL
 
 JOINED = """\
 source:
@@ -124,3 +122,6 @@ def lines(path: str) -> list[dict[str, Any]]:
     """The rows of a file of JSON lines."""
     with Path(path).open(encoding="utf-8") as stream:
         return [json.loads(line) for line in stream]
+
+
+__all__ = ["JOINED", "LEDGER", "URL", "Told", "ask", "done", "lines", "tell", "write"]

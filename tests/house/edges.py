@@ -44,9 +44,17 @@ EDGES: Mapping[str, Edge] = {
     "ledger/schemas.py": _edge("sys", "writes the exported schemas to stdout, as a command of its own"),
     "ledger/tables.py": _edge("sqlalchemy", "the log's tables as metadata; nothing connects"),
     "projections/tables.py": _edge("sqlalchemy", "the read tables as metadata; nothing connects"),
-    "projections/read_tables.py": _edge(".rename() .unlink() os sqlite3", "the generation files of the read tables"),
+    "projections/sqlite_shelf.py": _edge(".read_bytes() .read_text() .rename() .unlink() .write_bytes() os sqlite3",
+                                         "the generation files of the read tables, and which start of the machine this is"),
+    "projections/sqlite_tables.py": _edge("sqlite3", "the read tables in a file"),
+    "projections/postgres_tables.py": _edge("sqlalchemy", "the types of columns that COPY is told; nothing connects by it"),
+    "projections/processes.py": _edge("multiprocessing signal", "runs are projected side by side; a Ctrl-C is the parent's"),
+    "projections/projectors.py": _edge(".read_text()", "the fingerprint is of the code that makes the rows"),
     "ledger/file_lock.py": _edge("fcntl os", "the lock that keeps a second writer out of a ledger file"),
-    "ledger/sqlite_store.py": _edge("os sqlalchemy sqlite3", "the embedded store, and its write-ahead log's bytes"),
+    "ledger/postgres_session.py": _edge(".now() os socket time", "a connection: its name on the server, and how long it is "
+                                        "waited for"),
+    "ledger/postgres_url.py": _edge("sqlalchemy urllib", "takes a URL apart and quotes its parts; connects to nothing"),
+    "ledger/sqlite_store.py": _edge("os sqlalchemy sqlite3 time", "the embedded store, its write-ahead log's bytes; waits"),
 }
 
 DOORS: Mapping[str, str] = {

@@ -69,12 +69,10 @@ def tell(store: Store, told: Sequence[Sequence[Part]]) -> Told:
 
 
 def recorded(url: str, told: Sequence[Sequence[Part]]) -> list[Message]:
-    """The messages of a session that is not cut, its farewell left out: of what comes after it nobody hears."""
-    with cutting(url) as proxy:
-        with closing(PostgresStore(parsed(proxy.url), write=True)) as store:
-            assert tell(store, told).code == ""
-        proxy.await_ends()
-    return [message for message in proxy.messages if message.type != "X"]
+    """The messages of a session that is not cut, without those that close the store: nobody hears what becomes of them."""
+    with cutting(url) as proxy, closing(PostgresStore(parsed(proxy.url), write=True)) as store:
+        assert tell(store, told).code == ""
+        return proxy.messages
 
 
 def opening(url: str) -> int:
@@ -88,7 +86,8 @@ def opening(url: str) -> int:
 def told_through(url: str, told: Sequence[Sequence[Part]], cuts: Sequence[Cut], patience: Patience = PATIENT) -> Told:
     """A session through a proxy that makes these cuts."""
     with cutting(url, *cuts) as proxy:
-        return told_over(proxy, told, patience)
+        result = told_over(proxy, told, patience)
+    return result._replace(made=proxy.made)
 
 
 def told_over(proxy: Proxy, told: Sequence[Sequence[Part]], patience: Patience = PATIENT) -> Told:

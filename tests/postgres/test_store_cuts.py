@@ -52,14 +52,20 @@ def test_a_cut_while_a_store_is_opened_is_told_and_stores_nothing(log_url: str, 
         assert cuts.kept(reading, [told[0][0].head.run]) == [(None, [], [])]
 
 
-def test_a_writer_that_is_cut_at_any_message_stores_everything_once(log_url: str, reading: PostgresStore) -> None:
-    """W6, law L1: before each message of each direction, both ends reset: every commit is there once, in order, and told."""
+def test_a_writer_that_is_cut_at_any_message_stores_everything_once(
+    log_url: str, reading: PostgresStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    """W6, law L1: before each message of each direction, both ends reset: every commit is there once, in order, and told.
+
+    What is repaired is not complained of, not even by the driver.
+    """
     messages = cuts.recorded(log_url, story(0, COMMITS))[cuts.opening(log_url):]
     assert sum(BEGIN in message.head for message in messages) == COMMITS
     assert _wrong(log_url, reading, [*map(before, messages), after(messages[-1])]) == []
+    assert caplog.records == []
 
 
-@pytest.mark.parametrize(("how", "turn"), [("orderly", 2), ("orderly", 4), ("client_only", 2)])
+@pytest.mark.parametrize(("how", "turn"), [("orderly", 4), ("client_only", 2)])
 def test_a_server_that_was_not_told_of_the_cut_changes_nothing(
     log_url: str, reading: PostgresStore, how: How, turn: int
 ) -> None:
@@ -79,7 +85,7 @@ def test_a_message_that_is_cut_in_two_is_none(log_url: str, reading: PostgresSto
 
 
 def test_a_cut_while_it_is_found_out_what_a_cut_left_changes_nothing(log_url: str, reading: PostgresStore) -> None:
-    """W6: after a cut whose commit was handed on, every message of the second connection, but for some that open it."""
+    """W6: after a cut whose commit was handed on, each message of the second connection, but for some that open it."""
     told = story(0, 2)
     first = after(_commit(cuts.recorded(log_url, told), 1), "orderly")
     with cutting(log_url, first) as proxy:
@@ -87,7 +93,8 @@ def test_a_cut_while_it_is_found_out_what_a_cut_left_changes_nothing(log_url: st
         second = [message for message in proxy.messages if message.connection == 2 and message.type != "X"]
     assert len(second) > 150
     opened = cuts.opening(log_url)
-    for case, message in enumerate([*second[:opened:5], *second[opened:]], start=2):
+    asked = [message for message in second[opened:] if message.direction == "client" or message.type in "CZ"]
+    for case, message in enumerate([*second[:opened:8], *asked], start=2):
         told = story(case, 2)
         result = cuts.told_through(log_url, told, [first, before(message)])
         assert (result.acknowledged, len(result.made)) == (2, 2), message
@@ -100,7 +107,7 @@ def test_connection_after_connection_is_cut_and_everything_is_stored_once(log_ur
         drawn = random.Random(seed)
         told = story(seed, COMMITS)
         made = [_somewhere(drawn, number) for number in range(2, 14)]
-        result = cuts.told_through(log_url, told, [Cut("client", 60, connection=1), *made])
+        result = cuts.told_through(log_url, told, [Cut("client", 40, connection=1), *made])
         assert result.acknowledged == COMMITS and len(result.made) > 5, seed
         assert cuts.faults(reading, told, result) == [], seed
 
@@ -109,8 +116,8 @@ def _somewhere(drawn: random.Random, connection: int) -> Cut:
     """A place in a connection: mostly after what it takes to open it, sometimes within a message."""
     how: How = drawn.choice(["rst", "orderly"])
     if drawn.random() < 0.5:
-        return Cut("client", drawn.randint(20, 70), drawn.choice([None, 0, 3]), how, connection)
-    return Cut("server", drawn.randint(40, 100), drawn.choice([None, 0, 3]), how, connection)
+        return Cut("client", drawn.randint(8, 50), drawn.choice([None, 0, 3]), how, connection)
+    return Cut("server", drawn.randint(25, 75), drawn.choice([None, 0, 3]), how, connection)
 
 
 def test_payloads_without_an_event_are_sent_again(log_url: str, reading: PostgresStore) -> None:
@@ -128,14 +135,6 @@ def test_payloads_without_an_event_are_sent_again(log_url: str, reading: Postgre
             append(proxy.url, run)
             assert proxy.made == [cut]
         assert list(reading.payloads_between(run, 1, 9)) == [payload(1), payload(2, True)]
-
-
-def test_a_cut_is_no_word_on_stderr(log_url: str, caplog: pytest.LogCaptureFixture) -> None:
-    """W6: what is repaired is not complained of, not even by the driver."""
-    messages = _from(cuts.recorded(log_url, story(0, 2)), 1)
-    for case, message in enumerate(messages[::4], start=1):
-        assert cuts.told_through(log_url, story(case, 2), [before(message)]).acknowledged == 2
-    assert caplog.records == []
 
 
 def _commit(messages: Sequence[Message], turn: int) -> Message:
@@ -163,3 +162,26 @@ def test_events_of_one_append_are_compared_one_by_one(log_url: str, reading: Pos
                 pytest.raises(StoreConflict):
             store.append([ours])
     assert list(reading.read("r")) == theirs.events
+
+
+def test_a_conflict_stays_one_when_its_undoing_is_cut(
+    log_url: str, reading: PostgresStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    """W5, W6: what is told is the conflict, with no word of the driver on stderr beside it."""
+    with closing(PostgresStore(parsed(log_url), write=True)) as store:
+        store.append([part("r", None, 2)])
+
+    def conflict(url: str) -> None:
+        with closing(PostgresStore(parsed(url), write=True, patience=cuts.PATIENT)) as store:
+            with pytest.raises(StoreConflict):
+                store.append([part("new", None, 1), part("r", 1, 2)])
+            assert [head.run for head in store.heads()] == ["r"]
+
+    with cutting(log_url) as proxy:
+        conflict(proxy.url)
+        rollback = proxy.found("client", b"ROLLBACK")
+    for how in ("rst", "orderly", "client_only"):
+        with cutting(log_url, before(rollback, how)) as proxy:
+            conflict(proxy.url)
+        assert len(proxy.made) == 1
+    assert [head.run for head in reading.heads()] == ["r"] and caplog.records == []

@@ -143,6 +143,22 @@ def test_sixteen_writers_of_sixteen_runs_are_followed_without_a_gap(log_url: str
     assert tally.pieces > 60, "it was followed, not read at the end"
 
 
+@pytest.mark.parametrize("stops", [0, 1, 2])
+def test_what_was_committed_before_it_is_time_to_stop_is_seen(log_url: str, reading: PostgresStore, stops: int) -> None:
+    """W6, law L1: also when it was committed after a look that found nothing, and the end came before the next."""
+    turns = iter(range(9))
+
+    def stopping() -> bool:
+        turn = next(turns)
+        store.append([part("r", turn + 1, turn + 2)])
+        return turn == stops
+
+    with closing(PostgresStore(parsed(log_url), write=True)) as store:
+        store.append([part("r", None, 1)])
+        seen = [stored.seq for _, stored in Follower(reading).follow(stopping)]
+    assert seen == list(range(1, stops + 3))
+
+
 def test_a_follower_goes_on_from_where_another_was(log_url: str, reading: PostgresStore) -> None:
     """F1: its places are all that it needs, also in the middle of a look."""
     with closing(PostgresStore(parsed(log_url), write=True)) as store:

@@ -45,6 +45,8 @@ REFUSED = (
     ("UPDATE payloads SET salt = NULL, bytes = NULL, n = 9 WHERE n = 2", "a payload is never changed, only erased"),
     ("UPDATE payloads SET salt = NULL, bytes = NULL, stream = 9 WHERE n = 2", "a payload is never changed, only erased"),
     ("UPDATE payloads SET salt = NULL, bytes = NULL, permanent = 1 WHERE n = 2", "a payload is never changed, only erased"),
+    ("UPDATE payloads SET salt = NULL, bytes = NULL, permanent = 0 WHERE n = 1",
+     "a payload is never changed, only erased"),
     ("UPDATE payloads SET permanent = 0 WHERE n = 1", "a payload is never changed, only erased"),
     ("DELETE FROM payloads WHERE n = 2", "payloads are never deleted"),
     ("TRUNCATE payloads", "payloads are never deleted"),
@@ -101,7 +103,7 @@ TAMPERED = (
      "EXECUTE FUNCTION refuse_going_back()", "guard events_no_update was changed"),
     ("DROP TRIGGER events_no_update ON events; CREATE TRIGGER events_no_update BEFORE UPDATE ON payloads "
      "FOR EACH STATEMENT EXECUTE FUNCTION refuse('events are never changed')", "guard events_no_update was changed"),
-    ("CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'; "
+    (f"CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $${postgres_guards.FUNCTIONS['refuse']}$$; "
      "CREATE OR REPLACE TRIGGER events_no_update BEFORE UPDATE ON events FOR EACH STATEMENT "
      "EXECUTE FUNCTION public.refuse('events are never changed')", "guard events_no_update was changed"),
     ("CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",

@@ -67,6 +67,22 @@ def test_a_run_that_is_held_is_refused_until_it_is_let_go(log_url: str) -> None:
         second.hold("r")
 
 
+def test_a_run_is_let_go_before_it_is_said_that_it_was(log_url: str) -> None:
+    """W5: whoever is told that a store was closed gets the run, though the server has not heard of the end yet."""
+    with cutting(log_url) as proxy:
+        with closing(_writer(proxy.url)) as store:
+            store.hold("like it")
+        proxy.await_ends()
+        farewell = proxy.messages[-1]
+    assert farewell.type == "X"
+    with cutting(log_url, before(farewell, "client_only")) as proxy:
+        with closing(_writer(proxy.url)) as store:
+            store.hold("r")
+        proxy.await_cut()
+        with closing(_writer(log_url)) as other:
+            other.hold("r")
+
+
 def test_who_waits_gets_the_run_when_it_is_let_go(log_url: str) -> None:
     """W5: with --wait."""
     with closing(_writer(log_url)) as first, closing(_writer(log_url, wait=True)) as second, ThreadPoolExecutor(1) as pool:
@@ -110,6 +126,19 @@ def test_a_run_is_waited_for_without_end_and_a_row_is_not(log_url: str) -> None:
                 other.lock(1, refusal)
 
 
+def test_a_lock_that_a_cut_took_is_let_go_without_complaint(log_url: str) -> None:
+    """W6: it is free, which is what was asked for; and it is not taken again afterwards."""
+    refusal = LedgerUnavailable("RUN_HELD", "")
+    with closing(Session(parsed(log_url), write=False, search_path="counterfoil", patience=PATIENT)) as session, \
+            closing(Session(parsed(log_url), write=False, search_path="counterfoil")) as other, \
+            connected(log_url) as administrator:
+        session.lock(1, refusal)
+        administrator.execute("SELECT pg_terminate_backend(%s, 60000)", (session.raw.info.backend_pid,))
+        session.unlock(1)
+        session.reopen()
+        other.lock(1, refusal)
+
+
 def test_a_holder_that_is_killed_lets_go(log_url: str) -> None:
     """W5: the system closes its connection, the server sees it, and who waits gets the run."""
     with subprocess.Popen([sys.executable, "-c", HOLDER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
@@ -126,15 +155,19 @@ def test_a_holder_that_is_killed_lets_go(log_url: str) -> None:
 
 def test_a_run_is_held_again_after_a_cut(log_url: str) -> None:
     """W5, W6: before anything is asked on the new connection; the old one's lock is gone with it."""
-    with closing(_writer(log_url)) as first, closing(_writer(log_url)) as second, connected(log_url) as administrator:
+    def refused() -> str:
+        with closing(_writer(log_url)) as second:
+            return _code(lambda: second.hold("r"))
+
+    with closing(_writer(log_url)) as first, connected(log_url) as other:
         first.hold("r")
         first.append([part("r", None, 1)])
-        administrator.execute(END_OTHERS)
+        other.execute(END_OTHERS)
         first.append([part("r", 1, 2)])
-        assert _code(lambda: second.hold("r")) == "RUN_HELD"
-        administrator.execute(END_OTHERS)
+        assert refused() == "RUN_HELD"
+        other.execute(END_OTHERS)
         assert first.head("r") == part("r", 1, 2).head, "a look is enough"
-        assert _code(lambda: second.hold("r")) == "RUN_HELD"
+        assert refused() == "RUN_HELD"
 
 
 @pytest.mark.parametrize("heard", [True, False], ids=["cut after the server had it", "cut before"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from contextlib import closing
 
 import pytest
@@ -11,7 +10,7 @@ from ledger.errors import LedgerUnavailable
 from ledger.postgres_session import Patience
 from ledger.postgres_store import ATTEMPTS_MAX, PostgresStore
 from ledger.postgres_url import parsed
-from tests.kit.cutting import Cut, Message, cutting
+from tests.kit.cutting import Cut, cutting
 from tests.kit.postgres import Postgres
 from tests.ledger.appending import part
 from tests.postgres import cuts, kills
@@ -83,28 +82,22 @@ def test_a_store_that_was_closed_stays_closed(log_url: str) -> None:
         store.head("r")
 
 
-def test_connections_that_are_cut_without_end_are_counted(log_url: str) -> None:
+@pytest.mark.parametrize(("later", "bound"), [(-8, 21), (8, 21), (13, ATTEMPTS_MAX), (31, ATTEMPTS_MAX)], ids=[
+    "while they are made", "while the run is held again", "while it is read again", "while it is sent again"])
+def test_connections_that_are_cut_without_end_are_counted(log_url: str, later: int, bound: int) -> None:
     """W6: a server that takes each connection, and a network that cuts each at the same place: bounded, and named."""
     told = story(1, 2)
-    messages = cuts.recorded(log_url, story(0, 2))
-    for cut in _ends(messages, cuts.opening(log_url)):
-        clock = Clock()
-        endless = [cut._replace(connection=number) for number in range(2, 4 * ATTEMPTS_MAX)]
-        with cutting(log_url, Cut("client", 60), *endless) as proxy:
-            result = cuts.told_over(proxy, told, clock.patience(20))
-            assert result.code == "LEDGER_UNREACHABLE" and result.acknowledged < 2
-            assert 20 <= len(result.made) <= 2 * ATTEMPTS_MAX + 2, "bounded"
-    with closing(PostgresStore(parsed(log_url), write=True)) as later:
-        head = later.head(told[0][0].head.run)
-        for parts in told[0 if head is None else 1 if head.size == 2 else 2:]:
-            later.append(parts)
-        assert cuts.faults(later, told, cuts.Told(2, "", [])) == []
-
-
-def _ends(messages: list[Message], opened: int) -> list[Cut]:
-    """While a connection is made, while the run is held again, and in the first thing that is asked on it."""
-    client = sum(message.direction == "client" for message in messages[:opened])
-    return [Cut("client", 2, 0), Cut("server", 30, 0), Cut("client", client + 1, 0), Cut("client", client + 9, 0)]
+    opening = cuts.recorded(log_url, story(0, 2))[:cuts.opening(log_url)]
+    sent = sum(message.direction == "client" for message in opening)
+    endless = [Cut("client", sent + later, 0, connection=number) for number in range(2, 8 * ATTEMPTS_MAX)]
+    with cutting(log_url, Cut("client", sent + 25), *endless) as proxy:
+        result = cuts.told_over(proxy, told, Clock().patience(20))
+        assert (result.acknowledged, result.code) == (0, "LEDGER_UNREACHABLE")
+        assert bound <= len(proxy.made) <= bound + 2
+    with closing(PostgresStore(parsed(log_url), write=True)) as writer:
+        for parts in told:
+            writer.append(parts)
+        assert cuts.faults(writer, told, cuts.Told(2, "", [])) == []
 
 
 def test_a_server_that_is_killed_again_and_again_loses_nothing_it_acknowledged(
@@ -113,11 +106,3 @@ def test_a_server_that_is_killed_again_and_again_loses_nothing_it_acknowledged(
     """W6, W1: every process of it, at moments drawn by a seed, under two writers; more in `campaign kills`."""
     tally = kills.campaign(postgres_server, log_url, seed=1, kills=5)
     assert tally.faults == [] and tally.commits > 30
-
-
-def test_a_clock_that_a_test_holds_pauses_nothing() -> None:
-    """C5: what a test of patience stands on."""
-    clock = Clock()
-    for seconds in itertools.repeat(1.0, 5):
-        clock.patience().pause(seconds)
-    assert clock.now == 5.0 and clock.pauses == 5

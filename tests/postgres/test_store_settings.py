@@ -215,14 +215,28 @@ def test_a_session_that_the_server_ends_for_being_idle_was_cut(log_url: str, doi
     """W6: an administrator's limits are no end of a run: what the server says before it hangs up is no answer."""
     with closing(Session(parsed(log_url), write=True, search_path="counterfoil")) as session, connected(log_url) as other:
         other.execute("SET statement_timeout = '60s'")
-        session.raw.execute("SET idle_session_timeout = 1; SET idle_in_transaction_session_timeout = 1")
         session.raw.execute(doing.encode())
+        session.raw.execute("SET idle_session_timeout = 1; SET idle_in_transaction_session_timeout = 1")
         other.execute(UNTIL_ALONE)
         with pytest.raises(psycopg.Error) as told:
             session.raw.execute("SELECT 1")
         assert session.is_cut(told.value)
         session.reopen()
         session.raw.execute("SELECT 1")
+
+
+def test_what_the_driver_says_by_itself_of_a_connection_is_a_cut(log_url: str) -> None:
+    """W6: of a socket that was closed it may say so and not know it afterwards; what it says of a value is none."""
+    with closing(Session(parsed(log_url), write=True, search_path="counterfoil")) as session:
+        assert session.is_cut(psycopg.OperationalError("connection socket closed")) and not session.raw.closed
+        with pytest.raises(psycopg.DataError) as told:
+            session.raw.execute("SELECT %s", ("\0",))
+        assert not session.is_cut(told.value)
+        with pytest.raises(psycopg.errors.DivisionByZero) as answered:
+            session.raw.execute("SELECT 1 / 0")
+        assert not session.is_cut(answered.value)
+        session.raw.close()
+        assert session.is_cut(told.value), "whatever was said, nobody answers any more"
 
 
 UNTIL_ALONE = """

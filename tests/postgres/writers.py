@@ -24,6 +24,8 @@ from ledger.tree import Frontier
 from ledger.writer import Writer
 
 DELAY_SECONDS_MAX = 0.004
+EVENTS_MAX = 60
+"""How many one commit has at most."""
 
 
 def event_at(run: str, seq: int, seed: int) -> RowRead:
@@ -50,7 +52,7 @@ def write(url: str, run: str, events: int, seed: int) -> None:
         writer.commit("running", lambda: [registry.entries(store, [_opened(run)], 1)])
         while writer.size < events:
             _delay(drawn)
-            _add(writer, seed, min(drawn.randint(1, 1 + events // 20), events - writer.size))
+            _add(writer, seed, min(drawn.randint(1, EVENTS_MAX), events - writer.size))
             writer.commit("running")
         writer.commit("completed", lambda: [registry.entries(store, [_closed(run, writer)], 2)])
 

@@ -1,4 +1,4 @@
-"""The long campaign: `python -m tests.simulation.campaign kills|power|full|eio|readonly|zombies|all --count N --seed S`.
+"""The long campaign: `python -m tests.simulation.campaign KIND|all --count N --seed S`; `--help` names the kinds.
 
 Why so many: a window that is reached once in a thousand runs is reached every day by someone.
 
@@ -17,10 +17,12 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from tests.simulation import cases
-from tests.simulation.cases import COUNTS, CUTS_PER_STORY, KINDS, Bench, Tally
+from tests.simulation import cases, cases_postgres
+from tests.simulation.cases import CUTS_PER_STORY, Bench, Tally
 
 CHUNKS_PER_JOB = 1
+COUNTS = {**cases.COUNTS, **cases_postgres.COUNTS}
+KINDS = {**cases.KINDS, **cases_postgres.KINDS}
 
 
 def main(arguments: list[str]) -> int:
@@ -56,9 +58,12 @@ def _one(kind: str, asked: argparse.Namespace) -> Tally:
     folder.mkdir()
     bench = Bench(folder, keep=True)
     print(f"in {bench.base}")
-    if asked.cut is not None:
-        return cases.power_cuts(bench, asked.seed, asked.case, asked.cut)
-    return KINDS[kind](bench, asked.seed, asked.case)
+    try:
+        if asked.cut is not None:
+            return cases.power_cuts(bench, asked.seed, asked.case, asked.cut)
+        return KINDS[kind](bench, asked.seed, asked.case)
+    finally:
+        bench.close()
 
 
 def _many(kind: str, asked: argparse.Namespace) -> Tally:
@@ -86,6 +91,7 @@ def _chunk(kind: str, seed: str, numbers: list[int], folder: str) -> Tally:
             tally.add(KINDS[kind](bench, seed, number))
         except Exception as error:
             tally.failed.append(f"{cases.command(kind, seed, number)}\n    {type(error).__name__}: {error}")
+    bench.close()
     return tally
 
 

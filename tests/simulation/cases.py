@@ -15,18 +15,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from tests.simulation import crashes, interposer, power, windows, zombies
+from tests.kit.postgres import Postgres, given
+from tests.simulation import crashes, interposer, power, rebuilds, windows, zombies
 from tests.simulation.child import Broken, Knobs
 from tests.simulation.children import RUNNING, Place, killed_after
 from tests.simulation.crashes import Cut, Uncut
 from tests.simulation.interposer import Plan
 from tests.simulation.pipelines import ALL, Pipeline
 
-COUNTS: Mapping[str, int] = {"kills": 500, "power": 10_000, "full": 200, "eio": 50, "readonly": 50, "zombies": 200}
+COUNTS: Mapping[str, int] = {"kills": 500, "power": 10_000, "full": 200, "eio": 50, "readonly": 50, "zombies": 200,
+                             "rebuilds": 12}
 CUTS_PER_STORY = 200
 OUTSIDE_SECONDS_MAX = 0.15
 CONTROLS: tuple[Broken, ...] = ("synchronous_normal", "synchronous_off", "sink_not_synced", "directory_not_synced")
 CONTROL_CUTS = 200
+KILLS_PER_REBUILD = 25
 
 
 @dataclass
@@ -61,6 +64,19 @@ class Bench:
         self.keep = keep
         self.library = interposer.compiled(base)
         self._uncut: dict[str, Uncut] = {}
+        self._server: Postgres | None = None
+
+    @property
+    def server(self) -> Postgres:
+        """The server of this process, started when it is first asked for."""
+        if self._server is None:
+            self._server = given().__enter__()
+        return self._server
+
+    def close(self) -> None:
+        """End the server, if there is one."""
+        if self._server is not None:
+            self._server.close()
 
     def uncut(self, pipeline: Pipeline) -> Uncut:
         """The run that nothing happens to, made once, also for benches beside this one."""
@@ -214,9 +230,40 @@ def controls(bench: Bench, seed: str) -> Tally:
     return tally
 
 
+def rebuild(bench: Bench, seed: str, number: int) -> Tally:
+    """So many kills of one rebuild: every other time in files, else on PostgreSQL."""
+    tally, one = Tally(), command("rebuilds", seed, number)
+    if number % 2 == 0:
+        way = rebuilds.WAYS[number // 2 % len(rebuilds.WAYS)]
+        story = rebuilds.told(bench.base / f"rebuild-{number}", bench.library, way)
+        found = list(rebuilds.killed(story, rebuilds.drawn(story, KILLS_PER_REBUILD, f"{seed}/{number}")))
+        names = {one.generation for one in found}
+        tally.figures.update(kills=len(found), continued=sum(one.total < story.events for one in found))
+        tally.figures[f"of files {' '.join(way)}".strip()] += len(found)
+        wrong = [f"{one.position}: {text}" for one in found for text in one.wrong]
+        wrong += [f"readers saw {sorted(names)}"] if len(names) > 2 else []
+    else:
+        wrong = _killed_on_postgres(f"{seed}/{number}", tally)
+    tally.failed += [f"{one}\n    {text}" for text in wrong]
+    return tally
+
+
+def _killed_on_postgres(seed: str, tally: Tally) -> list[str]:
+    from tests.kit.postgres import given
+    from tests.postgres import test_rebuilds as killing
+
+    wrong = []
+    with given() as server:
+        url = killing.ledger_of(server.fresh_database())
+        for number in range(KILLS_PER_REBUILD):
+            wrong += killing.killed(url, seed, number, killing.STATEMENTS)
+    tally.figures.update({"kills": KILLS_PER_REBUILD, "on PostgreSQL": KILLS_PER_REBUILD})
+    return wrong
+
+
 KINDS: Mapping[str, Callable[[Bench, str, int], Tally]] = {
     "kills": kill, "power": power_cuts, "full": fault("full"), "eio": fault("eio"), "readonly": fault("readonly"),
-    "zombies": zombie,
+    "zombies": zombie, "rebuilds": rebuild,
 }  # fmt: skip
 
 

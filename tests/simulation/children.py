@@ -59,13 +59,17 @@ class Ended(NamedTuple):
 
 @dataclass(frozen=True)
 class Place:
-    """A folder with a pipeline in it, the ledger and the sinks to be; `base` holds what is the harness's own."""
+    """A folder with a pipeline in it, the ledger and the sinks to be; `base` holds what is the harness's own.
+
+    `database` is the URL of a ledger that is kept elsewhere; without it, it lies in a file of the folder.
+    """
 
     base: Path
     pipeline: Pipeline
     library: Path
     knobs: Knobs | None = None
     data: bool = False
+    database: str | None = None
 
     @property
     def folder(self) -> Path:
@@ -80,7 +84,7 @@ class Place:
     @property
     def url(self) -> str:
         """The ledger's, for this process."""
-        return f"sqlite:///{self.folder / LEDGER}"
+        return self.database or f"sqlite:///{self.folder / LEDGER}"
 
     def made(self) -> Place:
         """The place with its files in it."""
@@ -99,7 +103,7 @@ class Place:
         program = ["-m", "counterfoil"]
         if self.knobs is not None:
             program = ["-m", "tests.simulation.child", msgspec.json.encode(self.knobs).decode()]
-        given = [sys.executable, *program, *arguments, "--ledger", f"sqlite:///{LEDGER}"]
+        given = [sys.executable, *program, *arguments, "--ledger", self.database or f"sqlite:///{LEDGER}"]
         return subprocess.Popen(given, cwd=self.folder, env={**os.environ, **home, **told}, stdout=subprocess.PIPE,
                                 stderr=subprocess.PIPE, text=True)
 

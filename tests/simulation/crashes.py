@@ -19,10 +19,9 @@ from counterfoil.ledgers import Ledger
 from ledger import events as e
 from ledger import reader
 from ledger.fold.steps import PROCESS_DIED
-from ledger.sqlite_store import SqliteStore
 from tests.simulation import journal, left, windows
 from tests.simulation.child import Knobs
-from tests.simulation.children import LEDGER, RUN, Ended, Place
+from tests.simulation.children import RUN, Ended, Place
 from tests.simulation.interposer import Plan
 from tests.simulation.left import Left
 from tests.simulation.pipelines import TOLD, Pipeline
@@ -61,9 +60,9 @@ class Cut:
     errors: list[str] = field(default_factory=list)
 
 
-def uncut(base: Path, pipeline: Pipeline, library: Path, knobs: Knobs | None = OFTEN) -> Uncut:
+def uncut(base: Path, pipeline: Pipeline, library: Path, knobs: Knobs | None = OFTEN, database: str | None = None) -> Uncut:
     """Run it once, undisturbed."""
-    place = Place(base, pipeline, library, knobs).made()
+    place = Place(base, pipeline, library, knobs, database=database).made()
     told = place.run()
     assert told.code == 0, told.err
     found = left.left(place.folder, pipeline, place.url, RUN)
@@ -117,11 +116,8 @@ def _keeps(place: Place, calls: list[journal.Call], cut: Cut) -> None:
     acknowledged = max((journal.acknowledged(call, RUN) for call in calls), default=0)
     if not acknowledged:
         return
-    store = SqliteStore(place.folder / LEDGER, write=False)
-    try:
-        head = store.head(RUN)
-    finally:
-        store.close()
+    with Ledger(place.url) as ledger:
+        head = ledger.store.head(RUN)
     if head is None or head.size < acknowledged:
         cut.wrong.append(f"lost: {acknowledged} events were acknowledged, found {head.size if head else 0}")
 

@@ -19,6 +19,7 @@ from multiprocessing import Pool
 from pathlib import Path
 from random import Random
 
+from ledger.store import Store
 from tests.simulation.drawn import drawn
 from tests.simulation.simulated_examination import Examination, Report, Script, drawn_script, every_commit
 from tests.simulation.simulated_world import World
@@ -31,9 +32,9 @@ EVERY_COMMIT_OF = 8
 """Of so many seeds one is replayed after every commit and, when its run is small, cut at every commit."""
 
 
-def examine(seed: int, *, thorough: bool = False) -> Report:
-    """Run a seed's case uncut and cut; `thorough`: with more faults, and at every commit."""
-    examination = Examination(drawn(seed))
+def examine(seed: int, *, thorough: bool = False, opened: Callable[[], Store] | None = None) -> Report:
+    """Run a seed's case uncut and cut; `thorough`: with more faults, and at every commit. `opened`: see `Examination`."""
+    examination = Examination(drawn(seed), opened)
     often = thorough or seed % EVERY_COMMIT_OF == 0
     uncut = examination.begin(replaying=often)
     if uncut is not None:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from itertools import count
 from random import Random
 from traceback import format_exc
 from typing import NamedTuple
 
 from ledger.replay import replay
+from ledger.store import Store
 from tests.ledger.dump import dump
 from tests.simulation.drawn import Case
 from tests.simulation.predicted_alone import Prediction, predict, settled, told
@@ -36,17 +38,23 @@ class Report(NamedTuple):
 
 
 class Examination:
-    """Of one case."""
+    """Of one case. `opened` gives each process its store, when that is not in memory."""
 
-    def __init__(self, case: Case) -> None:
+    def __init__(self, case: Case, opened: Callable[[], Store] | None = None) -> None:
         self._case = case
+        self._opened = opened
+        self._runs = count(1)
+        self._last: World | None = None
         self._no_order = settled(case.pipeline) and not case.troubled
         self.wrong: list[str] = []
         self.seen: Counter[str] = Counter()
         self.uncut: World | None = None
 
     def report(self) -> Report:
-        """What it came to."""
+        """What it came to; no store is needed any more."""
+        for world in (self.uncut, self._last):
+            if world is not None:
+                world.store.close()
         return Report(self._case.seed, self.wrong, self.seen)
 
     def begin(self, *, replaying: bool = False) -> World | None:
@@ -74,7 +82,11 @@ class Examination:
 
     def _run(self, script: Script, *, mended: bool = False, stored: Callable[[World], None] | None = None) -> World:
         """One process after the other until the run is sealed: first those with a fault, then others."""
-        world = World(self._case, mended=mended, stored=stored or (lambda world: None))
+        if self._last is not None and self._last is not self.uncut:
+            self._last.store.close()
+        run = RUN if self._opened is None else f"{self._case.seed}-{next(self._runs)}"
+        world = World(self._case, mended=mended, stored=stored or (lambda world: None), opened=self._opened, run=run)
+        self._last = world
         faults = list(reversed(script))
         while not world.sealed and not world.wrong and len(world.lives) < LIVES_MAX:
             try:
@@ -127,7 +139,7 @@ class Examination:
         self._replay(world)
 
     def _replay(self, world: World) -> None:
-        replayed = replay(world.store, RUN, deep=True)
+        replayed = replay(world.store, world.run, deep=True)
         if not replayed.verdict.lawful:
             self._say((), str(replayed.verdict.findings[0]))
         if dump(replayed.state) != dump(world.state):

@@ -52,9 +52,10 @@ NO_ROWS: Sequence[object] = (5, "row", {"x": float("nan")}, {"x": {1}}, True)
 class Plugins:
     """Binds a case's answers to a pipeline. `dies` ends the process; `calls` is asked at every call of a plugin."""
 
-    def __init__(self, case: Case, time: SimulatedTime, known: Follower, calls: Callable[[], None],
+    def __init__(self, case: Case, run: str, time: SimulatedTime, known: Follower, calls: Callable[[], None],
                  dies: Callable[[], BaseException], complain: Callable[[str], None]) -> None:
         self._case = case
+        self._run = run
         self._answers: Answers = case.answers
         self._time = time
         self._calls = calls
@@ -109,7 +110,7 @@ class Plugins:
     def _failed_before(self, node: str, attempt: Attempt) -> int:
         """What the log says: it is committed before an effect begins. Nobody hears an attempt that is found no more."""
         for token in self._known.machine.live.values():
-            if token.node == node and ids.effect_key(LEDGER, RUN, token.id, node) == attempt.key:
+            if token.node == node and ids.effect_key(LEDGER, self._run, token.id, node) == attempt.key:
                 return token.failures
         return 0
 

@@ -27,12 +27,12 @@ from engine.plugin_api import RowFault, SourceRow
 from engine.plugins import Catalog
 from engine.workers import Workers
 from ledger import events as e
-from ledger import reader, registry
+from ledger import ids, reader, registry
 from ledger.errors import LedgerUnavailable, RunIncomplete
 from ledger.fold import State, apply
 from ledger.laws import LawBroken
 from ledger.memory_store import MemoryStore
-from ledger.store import Part
+from ledger.store import Part, Store
 from tests.kit.pipelines import PATH
 from tests.kit.ports import EPOCH_US, SimulatedTime
 from tests.kit.shuffled import Fate, ShuffledWorkers
@@ -88,21 +88,24 @@ def _catalog() -> Catalog:
 
 class World:
     """A store, artifacts, a clock, and one oracle that follows the log. `stored` is asked after every append; `mended`: the
-    source does not fail.
+    source does not fail. `opened` gives each process its store, without it there is one in memory; `run` is new there.
     """
 
-    def __init__(self, case: Case, *, mended: bool = False, stored: Callable[[World], None] = lambda world: None) -> None:
+    def __init__(self, case: Case, *, mended: bool = False, stored: Callable[[World], None] = lambda world: None,
+                 opened: Callable[[], Store] | None = None, run: str = RUN) -> None:
         self.case = case
+        self.run = run
         self._look_at_what_is_stored = stored
         self.text = text_of(case.pipeline)
         self.time = SimulatedTime()
         self.random_bytes = self.time.ports().random_bytes
-        self.store = WatchedStore(self._stored)
-        registry.create(self.store, LEDGER, EPOCH_US)
+        self.store = WatchedStore(opened or _in_memory(), run, self._stored)
+        if self.store.head(ids.LEDGER_STREAM) is None:
+            registry.create(self.store, LEDGER, EPOCH_US)
         self.artifacts = {sink.name: Artifact(sink.name, case.deliveries[sink.name])
                           for sink in case.pipeline.sinks}
         self.follower = Follower(case.pipeline, case.answers, case.rows, troubled=case.troubled)
-        self.state = State(RUN)
+        self.state = State(run)
         self.events: list[e.Event] = []
         self.mended = mended
         self.down_ns = 0
@@ -112,7 +115,7 @@ class World:
 
     def _stored(self) -> None:
         """Every law after every commit: what is stored is folded (by one state that never saw the run live)."""
-        new = [event for _, event in reader.events(self.store, RUN, after=len(self.events))]
+        new = [event for _, event in reader.events(self.store, self.run, after=len(self.events))]
         self.events += new
         if new and new[-1].active_ms * 1_000_000 > self.time.now_ns - self.down_ns:
             self.complain(f"seq {new[-1].seq}: {new[-1].active_ms} ms of run time, while nobody ran for some of it")
@@ -148,6 +151,7 @@ class World:
     def live(self, fault: Fault = NO_FAULT) -> Process:
         """One process: it starts the run, or carries it on, and ends in some way."""
         if self.lives:
+            self.store.renew()
             self.time.advance_ms(DOWN_MS)
             self.down_ns += DOWN_MS * 1_000_000
             known_ms = self.state.active_ms  # run time that a dead process had beyond that is lived again
@@ -188,22 +192,43 @@ class WatchedFeed(StepFeed):
         self._idled(before_ns, self._clock.now_ns)
 
 
-class WatchedStore(MemoryStore):
-    """The in-memory store; a process's fault stands in `fault`, what was stored is told to `stored`."""
+def _in_memory() -> Callable[[], Store]:
+    store = MemoryStore()
+    return lambda: store
 
-    def __init__(self, stored: Callable[[], None]) -> None:
-        super().__init__()
+
+class WatchedStore:
+    """The store of one process, and then the next one's; a fault stands in `before` and `after`, what was stored of the run
+    is told to `stored`."""
+
+    def __init__(self, opened: Callable[[], Store], run: str, stored: Callable[[], None]) -> None:
+        self._opened = opened
+        self._run = run
         self._stored = stored
         self.before: Callable[[], None] = lambda: None
         self.after: Callable[[], None] = lambda: None
         self.appends = 0
+        self._use(opened())
+
+    def renew(self) -> None:
+        """The process is gone, and its store with it; the next one opens its own."""
+        self.close()
+        self._use(self._opened())
+
+    def _use(self, store: Store) -> None:
+        self.url = store.url
+        self._append = store.append
+        self.head, self.heads = store.head, store.heads
+        self.read, self.payloads, self.payloads_between = store.read, store.payloads, store.payloads_between
+        self.kinds, self.guards, self.snapshot = store.kinds, store.guards, store.snapshot
+        self.hold, self.wait, self.close = store.hold, store.wait, store.close
 
     def append(self, parts: Sequence[Part]) -> None:
         """See `ledger.store.Store`."""
         self.before()
-        super().append(parts)
+        self._append(parts)
         self.appends += 1
-        if any(part.head.run == RUN for part in parts):
+        if any(part.head.run == self._run for part in parts):
             self._stored()
         self.after()
 
@@ -292,12 +317,12 @@ class Process:
         pipeline = binding.bound(made)
         sinks = {name: SimulatedSink(world.artifacts[name], case.answers, self._at_sink, world.complain)
                  for name in pipeline.sinks}
-        plugins = Plugins(case, world.time, world.follower, self._at_call, self.dies, world.complain)
+        plugins = Plugins(case, world.run, world.time, world.follower, self._at_call, self.dies, world.complain)
         pipeline = replace(plugins.bound(pipeline), source=ListSource(()), sinks=sinks)
         ports = replace(world.time.ports(), random_bytes=self._random_bytes, monotonic_ns=self._monotonic_ns)
-        opening = replace(binding.opening(made, pipeline, ports, RUN), settings_text=SETTINGS)
+        opening = replace(binding.opening(made, pipeline, ports, world.run), settings_text=SETTINGS)
         world.store.before, world.store.after = self._before_append, self._after_append
-        go_on = running.start if world.store.head(RUN) is None else running.resume
+        go_on = running.start if world.store.head(world.run) is None else running.resume
         feed = WatchedFeed(_items(case.items, world), world.time, self._idled)
         self._began_ms, self._began_ns = world.state.active_ms, world.time.now_ns
         try:
