@@ -1,7 +1,7 @@
 """Ledgers by URL: make a new one, open one to write or to read, and its read tables.
 
-Invariants: a ledger of another schema, or no ledger at all, is said to be that before anything is read; where the read tables
-stand to the log is said before they are brought up to it.
+Invariants: a ledger of another schema, or no ledger at all, is said to be that before anything is read; where the read
+tables stand to the log is said before they are brought up to it.
 """
 
 from __future__ import annotations

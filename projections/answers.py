@@ -42,11 +42,13 @@ def show(tables: ReadTables, run: str) -> Answer:
                                      "t.outcome IS NULL", (run,))[0][0],
         "coalesces": tables.records(
             "SELECT coalesce, status, trigger, failure_reason, count(*) AS groups FROM coalesce_groups WHERE run_id = ? "
-            "GROUP BY coalesce, status, trigger, failure_reason ORDER BY coalesce, groups DESC, trigger NULLS FIRST", (run,)),
+            "GROUP BY coalesce, status, trigger, failure_reason "
+            "ORDER BY coalesce, groups DESC, trigger NULLS FIRST", (run,)),
         "batches": tables.records(
             f"SELECT aggregation, status, trigger, count(*) AS batches, {_sum('size')} AS members, "
-            f"{_sum('rejected')} AS rejected, {_sum('outputs')} AS outputs, max(error) AS error FROM batches WHERE run_id = ? "
-            "GROUP BY aggregation, status, trigger ORDER BY aggregation, batches DESC, trigger NULLS FIRST", (run,)),
+            f"{_sum('rejected')} AS rejected, {_sum('outputs')} AS outputs, max(error) AS error FROM batches "
+            "WHERE run_id = ? GROUP BY aggregation, status, trigger "
+            "ORDER BY aggregation, batches DESC, trigger NULLS FIRST", (run,)),
         "sinks": tables.records(
             f"SELECT sink, count(*) AS writes, {_sum(_WRITTEN)} AS tokens, max(uri) AS uri, "
             "max(size_bytes) AS size_bytes FROM sink_writes WHERE run_id = ? AND status = 'confirmed' GROUP BY sink "

@@ -209,7 +209,7 @@ class SqliteShadow:
                 remove(path)
 
     def _take(self, path: Path) -> None:
-        with SqliteTables(path, write=False) as part:  # whoever reads cannot undo what a killed process had begun
+        with SqliteTables(path, write=True) as part:  # whoever reads cannot undo what a killed process had begun
             there = dict(part.select("SELECT run_id, run FROM p_runs"))
         tables = self.tables()
         known = {run for (run,) in tables.select("SELECT run_id FROM p_runs")}

@@ -10,7 +10,6 @@ import pytest
 from tests.doors import kept
 from tests.kit.postgres_databases import Databases
 
-
 collect_ignore = ["test_bad_ledgers.py"] if kept.ON_POSTGRES else []
 
 

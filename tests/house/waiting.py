@@ -23,6 +23,7 @@ Loop = ast.While | ast.For | ast.AsyncFor
 ALLOWED: Mapping[str, str] = {
     "tests/kit/loopback.py": "a server that tests ask: to be slow is what it is asked for",
     "tests/doors/processes.py:until": "another process, which is to be stopped at a certain point of its work",
+    "tests/simulation/cases_postgres.py:outage": "another process, which is let run for a while between two outages",
     "tests/doors/test_bad_ledgers.py:_until_someone_waits": "another process, which waits for a lock that the test holds",
 }
 """A file, or `file:function`."""

@@ -121,7 +121,7 @@ def brought_up(place: Place, revision: str, name: str) -> None:
 def test_a_file_that_was_kept_since_a_revision_is_read_and_brought_up(revision: str, folder: Path) -> None:
     """F5, F7, W12: a real file, page for page as the program of then left it; to this revision, and on to the next."""
     place = Place(f"sqlite:///{folder}/ledger.db")
-    shutil.copy(logs.LOGS / "files" / f"{revision}.db", folder / "ledger.db")
+    shutil.copy(logs.LOGS / "files" / f"{revision}.sqlite", folder / "ledger.db")
     store = sqlite_store.SqliteStore(folder / "ledger.db", write=False)
     log = logs.taken(store)
     store.close()

@@ -105,7 +105,8 @@ def test_tables_made_by_another_projector_are_said_to_be_stale_and_made_again() 
         ledger.edit("UPDATE p_states SET error = 'as it was told then'")
         assert ledger.said == []
         new = ledger.catch_up()
-        assert [line.partition(":")[0] for line in ledger.said] == ["READ_TABLES_STALE"] and "earlier version" in ledger.said[0]
+        assert [line.partition(":")[0] for line in ledger.said] == ["READ_TABLES_STALE"]
+        assert "earlier version" in ledger.said[0] and run_projector().fingerprint in ledger.said[0]
         assert new != old and ledger.generation() == new
         assert ledger.differences() == [] and ledger.dump() == rebuilt(lawful.three_rows())
 

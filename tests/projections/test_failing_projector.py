@@ -146,6 +146,7 @@ def test_a_run_that_is_stuck_is_not_tried_again_in_vain_and_is_told_by_a_mended_
 
     counting = projector._replace(begin=begin)
     ledger.grow(BAD, BATCH + 1)
+    ledger.grow(GOOD, 5)
     name = ledger.catch_up(counting)
     once = len(tried)
     before = ledger.dump()
@@ -154,6 +155,9 @@ def test_a_run_that_is_stuck_is_not_tried_again_in_vain_and_is_told_by_a_mended_
     ledger.grow(BAD)
     assert ledger.catch_up(counting) == name
     assert (len(tried), ledger.dump()) == (once, before)
+    ledger.grow(GOOD)
+    assert ledger.catch_up(counting) == name
+    assert len(tried) == once
     assert ledger.said == []
     assert ledger.catch_up() != name
     stale, = ledger.said

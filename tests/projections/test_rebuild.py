@@ -237,6 +237,32 @@ def test_whoever_reads_while_a_rebuild_is_at_work_reads_on_and_catches_up(
 
 
 @BOTH
+def test_what_was_read_just_before_the_swap_is_in_the_new_tables(
+    request: pytest.FixtureRequest, tmp_path: Path, database: str
+) -> None:
+    """W13, F5: whoever has read it does not find it gone; the last catch-up keeps others out until the swap is done."""
+    for run in (None, A):
+        ledger = pair(request, tmp_path, database)
+        for name in (A, B):
+            ledger.grow(name, 7)
+        ledger.catch_up()
+        seen: list[object] = []
+        full: list[Progress] = []
+
+        def read(progress: Progress, ledger: Kept = ledger, seen: list[object] = seen, full: list[Progress] = full) -> None:
+            if progress.done and progress.done == progress.total:
+                full.append(progress)
+                if len(full) == 2:  # where it has found nothing more to catch up
+                    ledger.grow(A)
+                    ledger.grow(B)
+                    ledger.catch_up()
+                    seen.append(ledger.dump())
+
+        ledger.rebuild(read, run=run)
+        assert [ledger.dump()] == seen
+
+
+@BOTH
 def test_a_run_that_begins_meanwhile_is_in_the_new_tables(
     request: pytest.FixtureRequest, tmp_path: Path, database: str
 ) -> None:

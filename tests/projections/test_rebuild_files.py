@@ -7,13 +7,15 @@ from pathlib import Path
 import pytest
 
 from ledger.errors import LedgerUnavailable
+from projections.project import Target
 from projections.projectors import run_projector
+from projections.rebuild import into
 from projections.sqlite_shelf import SqliteShelf
+from projections.tally import Tally
 from tests.ledger import lawful, lawful_groups
 from tests.projections.reading import make
 from tests.projections.shelves import Kept, kept, named
 from tests.projections.test_rebuild import A, B, pair, stopping_at_the_end
-
 
 LEAVES = (0x0A, 0x0D)
 """What a page of rows begins with; how many there are stands three bytes further on."""
@@ -98,3 +100,18 @@ def test_what_a_rebuild_has_filled_is_known_by_its_projector(request: pytest.Fix
     assert totals[0] == sum(map(len, ledger.whole.values()))
     assert ledger.differences() == []
     assert ledger.left() == []
+
+
+def test_a_run_that_a_part_still_holds_is_not_taken_twice(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """W13: a rebuild was killed between taking it in and removing the part."""
+    ledger = pair(request, tmp_path, "sqlite")
+    with pytest.raises(KeyboardInterrupt):
+        ledger.rebuild(stopping_at_the_end)
+    head = ledger.store.head(A)
+    assert head is not None
+    with ledger.shelf.part(0) as part:
+        into(ledger.store, head, Target(part, run_projector(), Tally(), run=1))
+    totals: list[int] = []
+    ledger.rebuild(lambda progress: totals.append(progress.total))
+    assert totals[0] == 0
+    assert (ledger.differences(), ledger.left()) == ([], [])

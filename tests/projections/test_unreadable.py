@@ -9,8 +9,8 @@ import pytest
 
 from ledger import events as e
 from ledger.store import Stored
-from projections.projectors import run_projector
 from projections.explain import explain
+from projections.projectors import run_projector
 from tests.ledger import lawful, lawful_groups
 from tests.ledger.folding import place
 from tests.projections.growing import Ledger

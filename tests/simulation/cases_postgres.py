@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from random import Random
+from signal import SIGCONT
 from subprocess import TimeoutExpired
 from typing import get_args
 
@@ -27,9 +28,9 @@ from tests.simulation.children import RESUMING, RUN, RUNNING, Place, ended, kill
 from tests.simulation.crashes import Cut, Uncut
 from tests.simulation.interposer import Plan
 from tests.simulation.pipelines import ALL, Pipeline
-from tests.simulation.simulated import examine, shortened
+from tests.simulation.simulated import examine_in, shortened
 from tests.simulation.simulated_examination import Report
-from tests.simulation.simulated_ledgers import cut_off, grown, in_memory, kept, opened
+from tests.simulation.simulated_ledgers import cut_off, grown, in_memory, kept
 
 OUTAGES_MAX = 6
 SEEDS, SEEDS_CUT, SEEDS_ON_BOTH, SEEDS_FOLLOWED = 25, 10, 40, 200
@@ -72,6 +73,12 @@ def _begun(place: Place) -> bool:
         return False
 
 
+def _sealed(place: Place) -> bool:
+    with Ledger(place.url) as ledger:
+        head = ledger.store.head(RUN)
+    return head is not None and head.status == "completed"
+
+
 def _at_append(place: Place, known: Uncut, chance: Random, cut: Cut, words: Sequence[str]) -> None:
     appends = sum(journal.acknowledged(call, RUN) > 0 for call in known.calls)
     at: At = chance.choice(get_args(At))
@@ -99,22 +106,24 @@ def _of_sinks(kind: interposer.Kind, known: Uncut, pipeline: Pipeline, chance: R
 
 
 def outage(bench: Bench, seed: str, number: int) -> Tally:
-    """One run under which the server is killed again and again, and is back at once or a little later."""
+    """One run under which the server is killed: first while it stands at a sink, then again and again at any time."""
     chance, pipeline, tally = Random(f"postgres_outages/{seed}/{number}"), cases.drawn(number), Tally()
     known, cut = bench.uncut(pipeline), Cut()
     with _place(bench, f"outage-{number}", pipeline) as place:
-        process = place.start(*RUNNING)
-        for _ in range(OUTAGES_MAX):
-            try:
-                process.wait(chance.uniform(0.2, 0.9))
+        process = place.start(*RUNNING, plan=_of_sinks("stop", known, pipeline, chance))
+        running = zombies.stopped(process)
+        for _ in range(chance.randint(1, OUTAGES_MAX) if running else 0):
+            bench.server.kill()
+            process.send_signal(SIGCONT)
+            bench.server.start()
+            tally.figures["outages"] += 1
+            with suppress(TimeoutExpired):
+                process.wait(chance.uniform(0.02, 0.3))
                 break
-            except TimeoutExpired:
-                bench.server.kill()
-                bench.server.start()
-                tally.figures["outages"] += 1
         told = ended(process)
         cut.wrong += told.faults()
-        tally.figures["went on by itself" if told.code == 0 else f"said {told.error}"] += 1
+        sealed = "sealed" if _sealed(place) else "not sealed"
+        tally.figures["went on by itself" if told.code == 0 else f"said {told.error} of a run that was {sealed}"] += 1
         if told.code not in crashes.TYPED:
             cut.wrong.append(f"exit {told.code}: {told.err[-300:]}")
         crashes.finish(place, known, cut)
@@ -141,7 +150,7 @@ def seeds(bench: Bench, seed: str, number: int) -> Tally:
     """A block of the simulator's seeds over the store on PostgreSQL."""
     with _database(bench) as url, tempfile.TemporaryDirectory() as folder:
         both.pair(Path(folder), url, "simulated")
-        return _told([examine(one, opened=opened(url)) for one in _block(number, SEEDS)], "postgres_seeds", seed, number)
+        return _told([examine_in(url, one) for one in _block(number, SEEDS)], "postgres_seeds", seed, number)
 
 
 def cuts(bench: Bench, seed: str, number: int) -> Tally:

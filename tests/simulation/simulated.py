@@ -3,6 +3,7 @@
     python -m tests.simulation.simulated --seed 17             one case, told
     python -m tests.simulation.simulated --seeds 100000        a campaign (`--jobs 2`: two processes; `--first`: from where)
     python -m tests.simulation.simulated --tiny                every tiny pipeline, cut at every commit
+    python -m tests.simulation.simulated --store postgres      over the store on PostgreSQL (with --seed or --seeds)
 
 A seed that fails is kept in `kept_seeds.txt`, which the tests run every time.
 
@@ -15,13 +16,19 @@ import argparse
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from multiprocessing import Pool
 from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
 
+from counterfoil.ledgers import keeping_of
 from ledger.store import Store
+from tests.kit import both
+from tests.kit.postgres import given
 from tests.simulation.drawn import drawn
 from tests.simulation.simulated_examination import Examination, Report, Script, drawn_script, every_commit
+from tests.simulation.simulated_plugins import LEDGER
 from tests.simulation.simulated_world import World
 from tests.simulation.tiny import examine_tiny, numbers
 
@@ -88,12 +95,27 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--failures", type=int, default=20, help="stop after so many")
     parser.add_argument("--tiny", action="store_true", help="every tiny pipeline instead")
+    parser.add_argument("--store", choices=["memory", "postgres"], default="memory", help="what is below")
     asked = parser.parse_args(arguments)
-    if asked.seed is not None:
-        return _tell(examine(asked.seed, thorough=True))
     if asked.tiny:
         return _campaign(examine_tiny, numbers(), asked.jobs, asked.failures, "tiny ")
-    return _campaign(examine, range(asked.first, asked.first + asked.seeds), asked.jobs, asked.failures, "")
+    if asked.store == "memory":
+        return _asked(asked, examine)
+    with given() as server, TemporaryDirectory() as folder:
+        url = server.fresh_database()
+        both.pair(Path(folder), url, LEDGER)
+        return _asked(asked, partial(examine_in, url))
+
+
+def _asked(asked: argparse.Namespace, look: Callable[..., Report]) -> int:
+    if asked.seed is not None:
+        return _tell(look(asked.seed, thorough=True))
+    return _campaign(look, range(asked.first, asked.first + asked.seeds), asked.jobs, asked.failures, "")
+
+
+def examine_in(url: str, seed: int, *, thorough: bool = False) -> Report:
+    """A seed over the ledger of a URL, which may have many of them, each once."""
+    return examine(seed, thorough=thorough, opened=lambda: keeping_of(url).store(write=True, wait=False))
 
 
 def _tell(report: Report) -> int:

@@ -7,8 +7,8 @@ from contextlib import closing
 from pathlib import Path
 
 from tests.kit import both
-from tests.simulation.simulated import command, examine, shortened
-from tests.simulation.simulated_ledgers import cut_off, grown, in_memory, kept, opened
+from tests.simulation.simulated import command, examine_in, shortened
+from tests.simulation.simulated_ledgers import cut_off, grown, in_memory, kept
 
 ON_POSTGRES = range(24)
 CUT_OFF = range(100, 108)
@@ -20,8 +20,8 @@ def test_on_postgresql_every_seed_comes_to_what_the_oracle_allows(tmp_path: Path
     """W1, W6, G13, law P2, law P3, law P4: the store under the production loop is the real one, each process has its own;
     small runs die at every commit."""
     both.pair(tmp_path, postgres_url, "simulated")
-    reports = [examine(seed, opened=opened(postgres_url)) for seed in ON_POSTGRES]
-    assert [f"{command(one.seed)} --on postgres: {shortened(one.wrong[0])}" for one in reports if one.wrong] == []
+    reports = [examine_in(postgres_url, seed) for seed in ON_POSTGRES]
+    assert [f"{command(one.seed)} --store postgres: {shortened(one.wrong[0])}" for one in reports if one.wrong] == []
     seen = sum((one.seen for one in reports), Counter[str]())
     assert min(seen[name] for name in ("struck: append_lost", "struck: append_unheard", "cut at every commit")) > 0
 
