@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from counterfoil import boxes
 from counterfoil.boxes import Asked
-from counterfoil.postgres_roles import MEMBER, reader
+from counterfoil.postgres_roles import reader
 from counterfoil.postgres_words import Word, words
-from ledger.postgres_session import Session
+from ledger.postgres_session import MEMBER, Session
 from ledger.postgres_url import PostgresUrl
 
 if TYPE_CHECKING:

@@ -14,8 +14,7 @@ from sqlalchemy import TextClause, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
-MEMBER = "CASE WHEN current_setting('server_version_num')::int < 160000 THEN 'MEMBER' ELSE 'SET' END"
-"""The privilege on a role by which one may take it. Since PostgreSQL 16 a member may lack it."""
+from ledger.postgres_session import MEMBER
 
 
 def writer(schema: str) -> str:

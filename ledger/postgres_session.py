@@ -40,6 +40,9 @@ class Patience(NamedTuple):
 
 PATIENCE = Patience()
 
+MEMBER = "CASE WHEN current_setting('server_version_num')::int < 160000 THEN 'MEMBER' ELSE 'SET' END"
+"""The privilege on a role by which one may take it. Since PostgreSQL 16 a member may lack it."""
+
 
 class Session:
     """One connection, opened at once. `write` insists on a server that keeps what it acknowledges."""

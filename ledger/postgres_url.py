@@ -24,7 +24,8 @@ SCHEMA = "counterfoil"
 SCHEMA_CHARS_MAX = 40
 """A schema's name, so that what is derived from it stays within PostgreSQL's 63 bytes."""
 
-_NAME = re.compile(rf"[a-z_][a-z0-9_]{{0,{SCHEMA_CHARS_MAX - 1}}}")
+_NAME = re.compile(rf"(?!pg_)[a-z_][a-z0-9_]{{0,{SCHEMA_CHARS_MAX - 1}}}")
+_EMPTY = re.compile(r"[?&]schema=(&|$)")
 _EXPECTED = "postgresql+psycopg://USER:PASSWORD@HOST/NAME"
 
 
@@ -65,9 +66,9 @@ def parsed(url: str) -> PostgresUrl:
     if not found.database:
         raise _invalid("no database")
     options = {key: value if isinstance(value, str) else value[-1] for key, value in found.query.items()}
-    schema = options.pop("schema", SCHEMA)
+    schema = "" if _EMPTY.search(url) else options.pop("schema", SCHEMA)
     if not _NAME.fullmatch(schema):
-        raise _invalid("a schema that is no plain lower-case name")
+        raise _invalid("a schema that is no plain lower-case name of ours (pg_… is the server's)")
     if "password" in options:
         raise _invalid("a password among the options")
     if "conninfo" in options:

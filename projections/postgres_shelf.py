@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from ledger.errors import LedgerUnavailable
-from ledger.postgres_session import Session, lock_key
+from ledger.postgres_session import MEMBER, Session, lock_key
 from ledger.postgres_url import PostgresUrl
 from projections.postgres_tables import PostgresTables, reading_key, writing_key
 from projections.read_tables import KEPT, ReadTables
@@ -331,8 +331,8 @@ class PostgresShadow:
 
 def writer_role(session: Session, schema: str) -> str | None:
     """The role of those who write this ledger, when there is one and we have it."""
-    row = session.raw.execute("SELECT rolname FROM pg_roles WHERE rolname = %s AND pg_has_role(session_user, oid, 'MEMBER')",
-                              (f"{schema}_writer",)).fetchone()
+    row = session.raw.execute("SELECT rolname FROM pg_roles WHERE rolname = %s "
+                              f"AND pg_has_role(session_user, oid, {MEMBER})", (f"{schema}_writer",)).fetchone()
     return str(row[0]) if row else None
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from counterfoil.ledgers import Ledger
 from examples.orders import prices
+from projections.views import VIEW_NAMES
 from tests.house.tree import ROOT
 from tests.kit import both
 from tests.kit.postgres import Postgres
@@ -22,9 +23,11 @@ from tests.simulation.pipelines import ALL, FILE
 
 WHOLE = "COUNTERFOIL_TEST_WHOLE_EXAMPLES"
 """Set for the examples as they are; otherwise the long one is cut short, for every row of it is like the others."""
-ROWS_MAX = 300
-PIECES: Mapping[str, float] = {"sqlite": 0.2, "postgresql": 0.02}
+ROWS_MAX = 100
+PIECES: Mapping[str, float] = {"sqlite": 0.05, "postgresql": 0.01}
 """After how many of the commits the tables are caught up."""
+SOME = ("branches_pipeline", "experiment_strict", "everything", "batches", "nested", "made_held")
+"""Of which runs the tables are compared with fresh ones on PostgreSQL, where that takes longer; elsewhere of all."""
 
 
 class Told(NamedTuple):
@@ -74,6 +77,7 @@ def _told(url: str, folder: Path, patch: pytest.MonkeyPatch, server: prices.Pric
     sinks = {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.glob("**/out/**/*"))
              if path.is_file() and path.suffix != ".db"}
     shutil.rmtree(folder)
+    some = None if url.startswith("sqlite") else SOME
     with Ledger(url, write=True) as ledger:
         for name, build in LAWFUL.items():
             log = build()
@@ -81,7 +85,7 @@ def _told(url: str, folder: Path, patch: pytest.MonkeyPatch, server: prices.Pric
             log.store(ledger.store)
             appended(ledger)
         grown = both.tables(url)
-        differences = ledger.differences()
+        differences = [one for run in some or [None] for one in ledger.differences(run)]
         ledger.rebuild()
         return Told(url, both.stored(ledger.store), grown, differences, both.tables(url), sinks)
 
@@ -109,8 +113,8 @@ def test_every_read_table_is_the_same_on_both_databases(told: tuple[Told, Told])
     """F5, law P5: every column of every row of every view, each value of the same type; every view has rows."""
     sqlite, postgres = told
     assert both.differing(sqlite.rebuilt, postgres.rebuilt) == []
-    assert [view for view, rows in sqlite.rebuilt.items() if not rows and view != "violations"] == []
-    types = {kind for rows in sqlite.rebuilt.values() for row in rows for kind, _ in row}
+    assert [view for view, rows in sqlite.rebuilt.items() if not rows and not view.endswith("violations")] == []
+    types = {kind for view in VIEW_NAMES for row in sqlite.rebuilt[view] for kind, _ in row}
     assert types == {"str", "int", "float", "NoneType"}
 
 

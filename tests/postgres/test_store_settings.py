@@ -271,3 +271,10 @@ def test_a_statement_that_the_server_gives_up_is_said_to_be_that(postgres_server
         other.execute("ROLLBACK")
         store.append([part("r", 1, 2)])
         assert isinstance(error, LedgerUnavailable) and [stored.seq for stored in store.read("r")] == [1, 2]
+
+
+@pytest.mark.parametrize("schema", ["", "pg_own", "Upper", "a-b", "a" * 41, "information_schema;"])
+def test_a_schema_that_cannot_be_ours_is_refused_by_its_url(schema: str) -> None:
+    """W6: nothing is taken for the default that was given, and the server's own names are not for us."""
+    with pytest.raises(UsageError, match="LEDGER_URL_INVALID"):
+        parsed(f"postgresql://host/db?schema={schema}")

@@ -10,10 +10,10 @@ from tests.kit import both
 from tests.simulation.simulated import command, examine_in, shortened
 from tests.simulation.simulated_ledgers import cut_off, grown, in_memory, kept
 
-ON_POSTGRES = range(24)
+ON_POSTGRES = range(16)
 CUT_OFF = range(100, 108)
-ON_BOTH = range(200, 240)
-FOLLOWED = range(1000, 1200)
+ON_BOTH = range(200, 232)
+FOLLOWED = range(1000, 1120)
 
 
 def test_on_postgresql_every_seed_comes_to_what_the_oracle_allows(tmp_path: Path, postgres_url: str) -> None:
