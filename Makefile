@@ -15,7 +15,7 @@ help:
 	@echo "make test    lint, types and tests"
 	@echo "make lint    ruff and mypy only"
 	@echo "make bench   the figures, as ratios"
-	@echo "make campaign  an hour or two of simulated runs, real kills, power cuts, full disks, EIOs and zombies"
+	@echo "make campaign  some hours of simulated runs, kills, power cuts, full disks, EIOs, zombies; on PostgreSQL too"
 	@echo "make lock    write the lock files again from pyproject.toml"
 	@echo "make clean   remove what the targets above made"
 

@@ -8,10 +8,12 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
+from sqlalchemy.engine import make_url
 
 from counterfoil.cli import output
 from counterfoil.cli.rebuilding import lines
 from counterfoil.ledgers import DEFAULT_URL, VARIABLE, Ledger, url_of
+from ledger.postgres_url import is_postgres
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -39,8 +41,9 @@ def ledger_url(url: str | None, of_file: str | None = None) -> str:
 
 
 def resuming(url: str, run: str) -> str:
-    """What to type to carry a run on."""
-    named = "" if url == ledger_url(None) else f" --ledger {shlex.quote(url)}"
+    """What to type to carry a run on; a password is not repeated."""
+    shown = make_url(url).render_as_string(hide_password=True) if is_postgres(url) else url
+    named = "" if url == ledger_url(None) else f" --ledger {shlex.quote(shown)}"
     return f"`counterfoil resume {run}{named}` carries it on"
 
 

@@ -43,6 +43,8 @@ from tests.simulation.simulated_world import NO_FAULT, Fault, World
 PATIENT = Patience(seconds=60, pause_seconds=0.01)
 HOWS: Sequence[How] = ("rst", "orderly", "client_only")
 LIVES_MAX = 40
+COMPARED_EVERY = 4
+"""Of so many catch-ups one is followed by a comparison while the run is open; at the end every run is compared."""
 
 
 def opened(url: str) -> Callable[[], Store]:
@@ -144,13 +146,18 @@ def grown(ledger: Kept, seeds: Sequence[int], often: float) -> Grown:
         if chance.random() < often:
             catch_ups += 1
             catch_up(store, shelf)
+            if catch_ups % COMPARED_EVERY == 0:
+                compare(world.run)
+
+    def compare(run: str | None) -> None:
+        wrong.extend(f"law P1: {one.row.get('run_id')}: {one.side} alone {one.table} {one.row}"
+                     for one in differences(store, shelf, run))
 
     for seed in seeds:
         wrong += _lived(ledger, seed, follow)
     with shelf.open(catch_up(store, shelf)) as tables:
         found = both.rows(tables)
-    wrong += [f"law P1: {one.row.get('run_id')}: {one.side} alone {one.table} {one.row}"
-              for one in differences(store, shelf)]
+    compare(None)
     with shelf.open(rebuild(store, shelf, how)) as tables:
         again = both.rows(tables)
     wrong += [f"law P1: {text}" for text in both.differing(found, again)]

@@ -48,6 +48,6 @@ def test_seeds_are_the_same_record_on_both_databases(tmp_path: Path, postgres_ur
 
 def test_tables_that_follow_any_seed_are_those_of_a_rebuild(tmp_path: Path) -> None:
     """F5, law P1: uncut and cut, caught up while they are written, on SQLite."""
-    found = grown(in_memory(tmp_path), FOLLOWED, 0.02)
+    found = grown(in_memory(tmp_path), FOLLOWED, 0.03)
     assert found.wrong == []
-    assert found.catch_ups > 50
+    assert found.catch_ups > 30
