@@ -202,7 +202,11 @@ def connect(url: PostgresUrl) -> Connection:
     except (UnicodeError, ValueError) as error:
         raise LedgerUnavailable("LEDGER_UNREACHABLE", f"expected a server to connect to, found {type(error).__name__}",
                                 where=url.shown, next_step="check the URL") from None
-    connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+    try:
+        connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+    except psycopg.Error as error:  # it was cut off again at once
+        connection.close()
+        raise unavailable(error, url) from None
     return connection
 
 

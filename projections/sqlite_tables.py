@@ -161,6 +161,10 @@ def _connected(path: Path, *, write: bool) -> sqlite3.Connection:
 
 
 def unreadable(path: Path, error: sqlite3.Error) -> LedgerUnavailable:
-    """Tables that cannot be read are made again."""
+    """Tables that cannot be read are made again; a disk that is full or fails is mended first."""
+    if any(sign in str(error) for sign in ("disk is full", "disk I/O error", "readonly")):
+        return LedgerUnavailable("READ_TABLES_FAULT", f"expected to bring the read tables up to date, found {error}",
+                                 where=str(path), next_step="free some space or mend the disk; the log is whole, and "
+                                 "`counterfoil rebuild` makes them again")
     return LedgerUnavailable("READ_TABLES_UNREADABLE", f"expected read tables, found {error}", where=str(path),
                              next_step="run `counterfoil rebuild`")

@@ -191,6 +191,9 @@ class _Stale:
         self.append, self.payloads, self.payloads_between = (made.store.append, made.store.payloads,
                                                              made.store.payloads_between)
 
+    def hold(self, run: str) -> None:
+        """Nothing keeps it out, as it would be of a lock that was lost."""
+
     def head(self, run: str) -> object:
         return self._head if run == self._run else self._store.head(run)
 
