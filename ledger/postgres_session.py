@@ -66,10 +66,9 @@ class Session:
         """A new connection in place of one that was cut off. Raises `LedgerUnavailable` (LEDGER_UNREACHABLE) in the end."""
         if self._closed:
             raise RuntimeError("the session was closed")
-        with suppress(OSError):
-            self._connection.close()
         until = self.patience.now() + self.patience.seconds
         while True:
+            self._connection.close()  # also one that was opened here and cut off while the locks were taken
             try:
                 self._connection = self._open()
                 self._retake()

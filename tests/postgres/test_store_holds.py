@@ -9,7 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
+from psycopg import Connection, OperationalError
 
+from ledger import postgres_session
 from ledger.errors import LedgerUnavailable
 from ledger.postgres_session import Patience, Session
 from ledger.postgres_store import PostgresStore
@@ -266,3 +268,22 @@ def test_what_was_stored_stays_ours_when_another_goes_on_from_there(log_url: str
             assert len(proxy.made) == 1 and reading.head("r") == part("r", 2, 4).head
             assert _code(lambda: store.append([part("r", 2, 3)])) == "FENCED"
     assert [stored.seq for stored in reading.read("r")] == [1, 2, 3, 4]
+
+
+def test_a_connection_that_fails_while_locks_are_taken_again_is_closed(
+        log_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """W6: the driver may tell of a cut before it counts the connection as closed; none is left to the collector."""
+    asked: list[Connection] = []
+
+    def tells_of_a_cut_once(connection: Connection, statement: str, values: tuple[object, ...]) -> object:
+        asked.append(connection)
+        if len(asked) == 1:
+            raise OperationalError("the connection is lost")
+        return scalar(connection, statement, values)
+
+    with closing(Session(parsed(log_url), write=False, search_path="public", patience=PATIENT)) as session:
+        session.lock(1, LedgerUnavailable("RUN_HELD", "held", where="here", next_step="wait"))
+        scalar = postgres_session._scalar
+        monkeypatch.setattr(postgres_session, "_scalar", tells_of_a_cut_once)
+        session.reopen()
+        assert [connection.closed for connection in asked] == [True, False]
