@@ -85,16 +85,23 @@ def run_prepared(
 
 
 def driven(opened: Ledger, hooks: Hooks, drive: Callable[[], Receipt]) -> Receipt:
-    """Drive a run in an open ledger; the read tables are caught up, whatever it comes to."""
+    """Drive a run in an open ledger; the read tables are caught up, whatever it comes to.
+
+    Where they cannot be, what the run came to is what counts: whoever reads them next catches them up, or is told.
+    """
     hooks.stopping()  # from here on a signal is the run's to answer
     try:
         receipt = drive()
     except CounterfoilError:
-        with suppress(CounterfoilError):
-            opened.catch_up().close()
+        _catch_up(opened)
         raise
-    opened.catch_up().close()
+    _catch_up(opened)
     return receipt
+
+
+def _catch_up(opened: Ledger) -> None:
+    with suppress(CounterfoilError):
+        opened.catch_up().close()
 
 
 def apart(prepared: binding.Prepared, ledger: Keeping) -> None:

@@ -18,7 +18,7 @@ from counterfoil.ledgers import Ledger
 from engine.binding import Prepared
 from engine.loop import Hooks
 from engine.run import Receipt
-from ledger.errors import CounterfoilError, RunIncomplete
+from ledger.errors import CounterfoilError, LedgerUnavailable, RunIncomplete
 from projections.answers import fates
 
 STOPPED = 130
@@ -64,18 +64,28 @@ def told(url: str, receipt: Receipt, fail_on: tuple[str, ...], form: str) -> int
 
 
 def answer(url: str, receipt: Receipt, form: str) -> dict[str, int]:
-    """Print the summary; gives outcome counts, late arrivals left out of `failed`."""
-    with Ledger(url) as ledger, ledger.catch_up() as tables:
-        found = fates(tables, receipt.run)
+    """Print the summary; gives outcome counts, late arrivals left out of `failed`.
+
+    The receipt is printed also where the read tables, from which the fates are, cannot be had: then it raises afterwards.
+    """
+    found, fault = None, None
+    try:
+        with Ledger(url) as ledger, ledger.catch_up() as tables:
+            found = fates(tables, receipt.run)
+    except LedgerUnavailable as error:
+        fault = error
     if form == output.TABLE:
         output.say(f"run {receipt.run} {receipt.status}: {receipt.rows} rows, {receipt.tokens} tokens, "
                    f"{sum(receipt.outcomes.values())} with exactly one end")
         if receipt.late_arrivals:
             output.say(f"{receipt.late_arrivals} of the failed are late arrivals")
-        output.table(found)
+        if found is not None:
+            output.table(found)
         output.say(f"receipt {receipt.size}:{receipt.root}")
     else:
         output.answer("run", {**asdict(receipt), "fates": found}, form)
+    if fault is not None:
+        raise fault
     counts = dict(receipt.outcomes)
     counts["failed"] = counts.get("failed", 0) - receipt.late_arrivals
     return counts

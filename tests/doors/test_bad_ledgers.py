@@ -301,3 +301,17 @@ def test_a_copy_of_a_ledger_is_a_ledger() -> None:
     shutil.copy(LEDGER, "copy.db")
     told = done("tokens", "x", ledger="sqlite:///copy.db")
     assert told.out == done("tokens", "x").out
+
+
+def test_the_receipt_is_printed_though_the_read_tables_cannot_be_had() -> None:
+    """W11, F4: what a run came to is told, and its receipt, though its fates cannot be looked up now."""
+    in_the_way = Path(f"{LEDGER}.read.lock")
+    in_the_way.mkdir()
+    told = tell("run", "pipeline.yaml", "--run-id", "x", "-o", "json")
+    assert (told.code, told.error.split(":")[0]) == (6, "LEDGER_MISSING")
+    assert (told.answer["status"], told.answer["fates"]) == ("completed", None)
+    shown = tell("run", "pipeline.yaml", "--run-id", "y")
+    assert (shown.code, "run y completed: " in shown.out) == (6, True)
+    in_the_way.rmdir()
+    assert f"receipt {told.answer['size']}:{told.answer['root']}" in done("resume", "x").out
+    assert tell("verify", "y").code == 0
