@@ -44,7 +44,7 @@ demo: .venv/.runtime
 	$(BIN)/counterfoil explain branches 1.strict.words --ledger $(DEMO)
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 lint: .venv/.dev
 	$(BIN)/ruff check .
