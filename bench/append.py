@@ -14,9 +14,7 @@ from statistics import median
 
 import migrations
 from bench import logs
-from ledger.codec import TYPE_OF, encode, event_token
 from ledger.guards import TRIGGERS
-from ledger.reader import row_index_of
 from ledger.sqlite_store import SqliteStore, prepare_file
 from ledger.store import Part, Stored, StreamHead
 from ledger.tree import Frontier
@@ -27,17 +25,13 @@ REPEATS = 5
 
 def main(count: int = 60_000) -> None:
     """Print both rates and their ratio, medians of repeats that take turns."""
-    events = []
-    for event in logs.linear(count // 3)[:count]:
-        token = event_token(event)
-        events.append(Stored(event.seq, TYPE_OF[type(event)], event.v, token, row_index_of(token), event.at, encode(event)))
-    batches = [events[start : start + BATCH] for start in range(0, len(events), BATCH)]
+    batches = logs.linear_batches(count, BATCH)
     bare, ours = [], []
     for _ in range(REPEATS):
         bare.append(_bare(batches))
         ours.append(_ours(batches))
     bare_s, ours_s = median(bare), median(ours)
-    print(f"append: {len(events) / ours_s:,.0f} events/CPU s, bare executemany {len(events) / bare_s:,.0f}; "
+    print(f"append: {count / ours_s:,.0f} events/CPU s, bare executemany {count / bare_s:,.0f}; "
           f"ratio {bare_s / ours_s:.2f}")
 
 

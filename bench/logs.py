@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from msgspec.structs import replace
 
 from ledger import events as e
-from ledger.codec import VERSION_OF
+from ledger.codec import TYPE_OF, VERSION_OF, encode, event_token
 from ledger.fold import State, apply
 from ledger.fold.groups import facts
 from ledger.graph import CoalesceRule, Edge, Graph, Node
+from ledger.reader import row_index_of
+from ledger.store import Stored
 
 HASH = "a" * 64
 ROWS_PER_WRITE = 200
@@ -96,6 +98,15 @@ class Log:
 def linear(rows: int) -> list[e.Event]:
     """csv, two transforms, csv."""
     return [event for some in linear_by_rows(rows, rows) for event in some]
+
+
+def linear_batches(count: int, size: int) -> list[list[Stored]]:
+    """The first `count` events of such a run as they are stored, in batches of `size`."""
+    stored = []
+    for event in linear(count // 3)[:count]:
+        token = event_token(event)
+        stored.append(Stored(event.seq, TYPE_OF[type(event)], event.v, token, row_index_of(token), event.at, encode(event)))
+    return [stored[start : start + size] for start in range(0, len(stored), size)]
 
 
 def linear_by_rows(rows: int, at_once: int) -> Iterator[list[e.Event]]:

@@ -20,12 +20,10 @@ from psycopg import Connection
 
 import migrations
 from bench import logs
-from ledger.codec import TYPE_OF, encode, event_token
 from ledger.postgres_copy import COPY_EVENTS, event_rows
 from ledger.postgres_session import connect
 from ledger.postgres_store import PostgresStore
 from ledger.postgres_url import PostgresUrl, parsed
-from ledger.reader import row_index_of
 from ledger.store import Part, Stored, StreamHead
 from ledger.tree import Frontier
 from tests.kit.postgres import given
@@ -45,11 +43,7 @@ class Cost(NamedTuple):
 
 def main(count: int = 60_000) -> None:
     """Print both rates and their ratios, medians of repeats that take turns."""
-    events = []
-    for event in logs.linear(count // 3)[:count]:
-        token = event_token(event)
-        events.append(Stored(event.seq, TYPE_OF[type(event)], event.v, token, row_index_of(token), event.at, encode(event)))
-    batches = [events[start : start + BATCH] for start in range(0, len(events), BATCH)]
+    batches = logs.linear_batches(count, BATCH)
     bare: list[Cost] = []
     ours: list[Cost] = []
     with given() as server:

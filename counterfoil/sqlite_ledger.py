@@ -21,7 +21,7 @@ from ledger import registry
 from ledger.errors import LedgerUnavailable
 from ledger.file_lock import FileLock
 from ledger.file_uri import file_uri
-from ledger.sqlite_store import SqliteStore, checkpoint, prepare_file
+from ledger.sqlite_store import SqliteStore, checkpoint, prepare_file, sync
 from projections.sqlite_shelf import SqliteShelf, remove
 
 READ_PAGE_BYTES = 16_384
@@ -64,7 +64,7 @@ class SqliteKeeping:
                 return
             _make(temporary)
             os.rename(temporary, path)
-            _sync(path.parent)
+            sync(path.parent)
         except FAULTS as error:
             raise LedgerUnavailable("LEDGER_NOT_MADE", f"expected to make a ledger, found {said(error)}", where=str(path),
                                     next_step="check the directory and its space") from error
@@ -146,16 +146,7 @@ def _make(temporary: Path) -> None:
     finally:
         store.close()
     checkpoint(temporary)
-    _sync(temporary)
-
-
-def _sync(path: Path) -> None:
-    """Bring a file, or the entries of a directory, to disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync(temporary)
 
 
 def _engine_url(path: Path) -> str:

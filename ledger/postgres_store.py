@@ -19,11 +19,11 @@ from ledger.errors import LedgerUnavailable
 from ledger.postgres_copy import COPY_EVENTS, COPY_PAYLOADS, event_rows, payload_rows
 from ledger.postgres_session import PATIENCE, Patience, Session, lock_key
 from ledger.postgres_url import PostgresUrl
+from ledger.rows import FETCH_ROWS, paged, payload_of
 from ledger.store import Part, Payload, StoreConflict, Stored, StreamHead
 
 Asked = TypeVar("Asked")
 
-FETCH_ROWS = 2000
 ATTEMPTS_MAX = 50
 """How often one append is sent to a server that takes connections and cuts them again."""
 
@@ -203,14 +203,10 @@ class PostgresStore:
         """See `ledger.store.Store`."""
         stream = self._stream(run)
         last = until if until is not None else 2**62
-        while stream is not None:
-            rows = self._select(
+        if stream is not None:
+            yield from map(Stored._make, paged(after, lambda place: self._select(
                 "SELECT seq, type, v, token, row_index, at, body FROM events "
-                "WHERE stream = %s AND seq > %s AND seq <= %s ORDER BY seq LIMIT %s", (stream, after, last, FETCH_ROWS))
-            yield from map(Stored._make, rows)
-            if len(rows) < FETCH_ROWS:
-                return
-            after = rows[-1][0]
+                "WHERE stream = %s AND seq > %s AND seq <= %s ORDER BY seq LIMIT %s", (stream, place, last, FETCH_ROWS))))
 
     def payloads(self, run: str, numbers: Sequence[int]) -> dict[int, Payload]:
         """See `ledger.store.Store`."""
@@ -219,19 +215,16 @@ class PostgresStore:
             return {}
         rows = self._select("SELECT n, salt, bytes, permanent FROM payloads WHERE stream = %s AND n = ANY(%s)",
                             (stream, list(numbers)))
-        return {row[0]: _payload(row) for row in rows}
+        return {row[0]: payload_of(row) for row in rows}
 
     def payloads_between(self, run: str, first: int, last: int) -> Iterator[Payload]:
         """See `ledger.store.Store`."""
         stream = self._stream(run)
-        while stream is not None:
-            rows = self._select("SELECT n, salt, bytes, permanent FROM payloads "
-                                "WHERE stream = %s AND n >= %s AND n <= %s ORDER BY n LIMIT %s",
-                                (stream, first, last, FETCH_ROWS))
-            yield from map(_payload, rows)
-            if len(rows) < FETCH_ROWS:
-                return
-            first = rows[-1][0] + 1
+        if stream is not None:
+            yield from map(payload_of, paged(first - 1, lambda place: self._select(
+                "SELECT n, salt, bytes, permanent FROM payloads "
+                "WHERE stream = %s AND n > %s AND n <= %s ORDER BY n LIMIT %s",
+                (stream, place, last, FETCH_ROWS))))
 
     def kinds(self) -> list[tuple[str, int, int]]:
         """See `ledger.store.Store`."""
@@ -335,10 +328,6 @@ def _check_numbers(part: Part, payloads: int) -> None:
         raise StoreConflict(run, f"events {first}..{part.head.size}", "a gap or a repetition")
     if any(payload.n != n for n, payload in enumerate(part.payloads, payloads + 1)):
         raise StoreConflict(run, f"payloads from {payloads + 1}", "a gap or a repetition")
-
-
-def _payload(row: Sequence[Any]) -> Payload:
-    return Payload(row[0], row[1], row[2], bool(row[3]))
 
 
 def _erased(payload: Payload) -> tuple[Payload, ...]:

@@ -25,10 +25,10 @@ from ledger.errors import LedgerUnavailable, UsageError
 from ledger.file_lock import DISK_FAULTS, FileLock
 from ledger.file_uri import UNDECODABLE, as_text, file_uri
 from ledger.guards import TRIGGERS
+from ledger.rows import FETCH_ROWS, paged, payload_of
 from ledger.store import Part, Payload, StoreConflict, Stored, StreamHead
 
 PAGE_BYTES = 8192
-FETCH_ROWS = 2000
 LOOK_AGAIN_SECONDS = 0.05
 _BLOCK_BYTES = 1024 * 1024
 APPLICATION_ID = 0x43464C31
@@ -124,16 +124,10 @@ class SqliteStore:
         """See `ledger.store.Store`."""
         stream = self._stream(run)
         last = until if until is not None else 2**62
-        while stream is not None:
-            rows = self._select(
+        if stream is not None:
+            yield from map(Stored._make, paged(after, lambda place: self._select(
                 "SELECT seq, type, v, token, row_index, at, body FROM events "
-                "WHERE stream = ? AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?",
-                (stream, after, last, FETCH_ROWS),
-            )
-            yield from map(Stored._make, rows)
-            if len(rows) < FETCH_ROWS:
-                return
-            after = rows[-1][0]
+                "WHERE stream = ? AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?", (stream, place, last, FETCH_ROWS))))
 
     def payloads(self, run: str, numbers: Sequence[int]) -> dict[int, Payload]:
         """See `ledger.store.Store`."""
@@ -145,22 +139,16 @@ class SqliteStore:
             rows = self._select(
                 f"SELECT n, salt, bytes, permanent FROM payloads WHERE stream = ? AND n IN ({marks})", (stream, *some)
             )
-            found.update({row[0]: Payload(row[0], row[1], row[2], bool(row[3])) for row in rows})
+            found.update({row[0]: payload_of(row) for row in rows})
         return found
 
     def payloads_between(self, run: str, first: int, last: int) -> Iterator[Payload]:
         """See `ledger.store.Store`."""
         stream = self._stream(run)
-        while stream is not None:
-            rows = self._select(
-                "SELECT n, salt, bytes, permanent FROM payloads "
-                "WHERE stream = ? AND n >= ? AND n <= ? ORDER BY n LIMIT ?",
-                (stream, first, last, FETCH_ROWS),
-            )
-            yield from (Payload(row[0], row[1], row[2], bool(row[3])) for row in rows)
-            if len(rows) < FETCH_ROWS:
-                return
-            first = rows[-1][0] + 1
+        if stream is not None:
+            yield from map(payload_of, paged(first - 1, lambda place: self._select(
+                "SELECT n, salt, bytes, permanent FROM payloads WHERE stream = ? AND n > ? AND n <= ? ORDER BY n LIMIT ?",
+                (stream, place, last, FETCH_ROWS))))
 
     def kinds(self) -> list[tuple[str, int, int]]:
         """See `ledger.store.Store`."""
@@ -288,6 +276,15 @@ def checkpoint(path: Path) -> None:
         connection.close()
     if busy:
         raise sqlite3.OperationalError("a file that is being made is in use")
+
+
+def sync(path: Path) -> None:
+    """Bring a file, or the entries of a directory, to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _insist(connection: Connection, path: Path) -> None:

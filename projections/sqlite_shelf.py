@@ -23,7 +23,7 @@ import msgspec
 
 from ledger.errors import LedgerUnavailable
 from ledger.file_lock import FileLock
-from ledger.sqlite_store import checkpoint
+from ledger.sqlite_store import checkpoint, sync
 from projections.read_tables import KEPT, ReadTables
 from projections.sqlite_tables import SqliteTables
 from projections.tables import metadata
@@ -284,10 +284,10 @@ def swap_in(temporary: Path, ledger: Path) -> Path:
     except sqlite3.Error as error:
         raise LedgerUnavailable("READ_TABLES_NOT_MADE", f"expected whole read tables, found {error}", where=str(temporary),
                                 next_step="try again; check the disk") from error
-    _sync(temporary)
+    sync(temporary)
     remove(path)  # nothing has this name, but a write-ahead log that was left of it would be taken for the new file's
     temporary.rename(path)
-    _sync(path.parent)
+    sync(path.parent)
     for _, old in _generations(ledger)[:-2]:
         remove(old)
     return path
@@ -332,11 +332,3 @@ def _generations(ledger: Path) -> list[tuple[int, Path]]:
         return []
     matches = [match for match in map(pattern.fullmatch, names) if match]
     return sorted((int(match.group(1)), ledger.parent / match.group(0)) for match in matches)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -9,7 +9,8 @@ import pytest
 
 from ledger import ids
 from ledger.memory_store import MemoryStore
-from ledger.sqlite_store import FETCH_ROWS, SqliteStore
+from ledger.rows import FETCH_ROWS
+from ledger.sqlite_store import SqliteStore
 from ledger.store import Store, StoreConflict
 from tests.ledger.appending import event, everything, head_at, part, payload, refused
 from tests.ledger.files import new_file, postgres_store

@@ -12,8 +12,9 @@ import pytest
 from ledger.errors import LedgerUnavailable
 from ledger.follower import HINT_SECONDS, Follower
 from ledger.postgres_session import Patience
-from ledger.postgres_store import FETCH_ROWS, PostgresStore
+from ledger.postgres_store import PostgresStore
 from ledger.postgres_url import parsed
+from ledger.rows import FETCH_ROWS
 from tests.kit.cutting import Message, before, cutting
 from tests.kit.postgres import Postgres
 from tests.kit.postgres_databases import connected

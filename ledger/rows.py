@@ -1,0 +1,27 @@
+"""How rows of a database are fetched page by page, and what a payload is as a row: the same in every SQL store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from ledger.store import Payload
+
+FETCH_ROWS = 2000
+
+Row = Sequence[Any]
+
+
+def paged(after: int, page: Callable[[int], Sequence[Row]]) -> Iterator[Row]:
+    """Every row past a place, in order. `page` gives up to `FETCH_ROWS` past one; each row begins with its own place."""
+    while True:
+        rows = page(after)
+        yield from rows
+        if len(rows) < FETCH_ROWS:
+            return
+        after = rows[-1][0]
+
+
+def payload_of(row: Row) -> Payload:
+    """Of its number, its salt, its bytes, and whether it is permanent."""
+    return Payload(row[0], row[1], row[2], bool(row[3]))
