@@ -55,6 +55,7 @@ class Session:
         self._locks: dict[int, LedgerUnavailable] = {}
         self._backend: tuple[int, object] | None = None
         self._closed = False
+        self._in_vain = False
         self._connection = self._open()
 
     @property
@@ -63,18 +64,25 @@ class Session:
         return self._connection
 
     def reopen(self) -> None:
-        """A new connection in place of one that was cut off. Raises `LedgerUnavailable` (LEDGER_UNREACHABLE) in the end."""
+        """A new connection in place of one that was cut off. Raises `LedgerUnavailable` (LEDGER_UNREACHABLE) in the end.
+
+        Who has waited in vain waits no second time: until the server is back, it is looked for once.
+        """
         if self._closed:
             raise RuntimeError("the session was closed")
-        until = self.patience.now() + self.patience.seconds
+        until = self.patience.now() + (0.0 if self._in_vain else self.patience.seconds)
         while True:
             self._connection.close()  # also one that was opened here and cut off while the locks were taken
             try:
                 self._connection = self._open()
                 self._retake()
+                self._in_vain = False
                 return
             except LedgerUnavailable as error:
-                if error.code not in _PASSING or self.patience.now() >= until:
+                if error.code not in _PASSING:
+                    raise
+                if self.patience.now() >= until:
+                    self._in_vain = True
                     raise
                 self.patience.pause(self.patience.pause_seconds)
 
