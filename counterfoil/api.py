@@ -183,10 +183,12 @@ def verify_all(opened: Ledger, *, world: bool = False) -> list[Verified]:
 
 
 def _differences(opened: Ledger, run: str | None) -> list[Difference]:
-    """Where the read tables disagree with the log; tables that cannot be read at all are one difference."""
+    """Where the read tables disagree with the log; tables that cannot be read as such at all are one difference."""
     try:
         return opened.differences(run)
     except LedgerUnavailable as error:
+        if error.code != "READ_TABLES_UNREADABLE":
+            raise
         names = _runs(opened) if run is None else [run]
         return [Difference("read tables", "here", {"run_id": name, "found": error.what}) for name in names]
 

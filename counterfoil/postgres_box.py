@@ -42,7 +42,15 @@ _FUNCTIONS = (
     "(n.nspname = ANY(%s) OR n.nspname = 'pg_catalog' AND (p.provolatile = 'v' AND NOT p.proname = ANY(%s) "
     "OR p.proname ~ %s)) LIMIT 1"
 )
-_SCHEMAS = "SELECT nspname FROM pg_namespace WHERE nspname = ANY(%s) AND NOT nspname = ANY(%s) LIMIT 1"
+_OUTSIDE = (
+    "SELECT q.schema || '.' || q.name FROM unnest(%s::text[], %s::text[]) AS q(schema, name) "
+    "JOIN pg_namespace n ON n.nspname = q.schema WHERE NOT q.schema = ANY(%s) AND ("
+    "EXISTS (SELECT FROM pg_class WHERE relnamespace = n.oid AND relname = q.name) OR "
+    "EXISTS (SELECT FROM pg_proc WHERE pronamespace = n.oid AND proname = q.name) OR "
+    "EXISTS (SELECT FROM pg_type WHERE typnamespace = n.oid AND typname = q.name) OR "
+    "EXISTS (SELECT FROM pg_collation WHERE collnamespace = n.oid AND collname = q.name)) LIMIT 1"
+)
+"""What two names with a point between them mean in another schema: a column of an alias may be called as a schema is."""
 
 _SETTINGS = ("statement_timeout = {milliseconds}", "work_mem = '16MB'", "max_parallel_workers_per_gather = 0", "jit = off",
              "standard_conforming_strings = on", "TimeZone = 'UTC'", "DateStyle = 'ISO, YMD'", "IntervalStyle = 'iso_8601'")
@@ -131,28 +139,46 @@ def _looked_through(sql: str) -> list[Word]:
 
 
 def _check_names(raw: Connection, found: Sequence[Word], place: _Place) -> None:
-    """Refuse what is called or named and lies outside."""
-    ends = [*found[1:], Word("sign", "", 0, 0)]
-    names = [(word, after) for word, after in zip(found, ends, strict=True) if word.names]
-    called = {word.value for word, after in names if after.value == "(" and after.kind == "sign"}
-    qualifiers = {word.value for word, after in names if after.value == "." and after.kind == "sign"}
-    for word, _ in names:
-        if word.value.startswith("pg_") and word.value != "pg_catalog" and word.value not in (*_PG_FUNCTIONS, place.log):
+    """Refuse what is called or named and lies outside. `value.name` calls a function too, as `name(value)` does."""
+    edge, logs = Word("sign", "", 0, 0), _logs(found)
+    called = {word.value for before, word, after in zip([edge, *found], found, [*found[1:], edge], strict=False)
+              if word.names and (_is_sign(after, "(") or _is_sign(before, "."))}
+    qualified = [(word.value, name.value) for word, name in _qualified(found) if word.start not in logs]
+    for word in found:
+        if word.names and word.value.startswith("pg_") and word.value != "pg_catalog" \
+                and word.value not in (*_PG_FUNCTIONS, place.log):
             raise ValueError(f"{word.value}, which is outside the ledger")
     if "operator" in called:
         raise ValueError("OPERATOR(…), which may name one of another schema")
     for row in raw.execute(_FUNCTIONS, (list(called), list(place), list(_HARMLESS), _STEPS_OUT)):
         raise ValueError(f"{row[0]}(…), which may step out of the box")
-    for row in raw.execute(_SCHEMAS, (list(qualifiers), [*place, "pg_catalog"])):
-        raise ValueError(f"schema {row[0]}, which is outside the ledger")
+    schemas, inside = [schema for schema, _ in qualified], [name for _, name in qualified]
+    for row in raw.execute(_OUTSIDE, (schemas, inside, [*place, "pg_catalog"])):
+        raise ValueError(f"{row[0]}, which is outside the ledger")
+
+
+def _is_sign(word: Word, sign: str) -> bool:
+    return word.kind == "sign" and word.value == sign
+
+
+def _qualified(found: Sequence[Word]) -> list[tuple[Word, Word]]:
+    """Each two names with a point between them."""
+    return [(word, name) for word, dot, name in zip(found, found[1:], found[2:], strict=False)
+            if word.names and _is_sign(dot, ".") and name.names]
+
+
+def _logs(found: Sequence[Word]) -> set[int]:
+    """Where the log is named as it is named on SQLite, `log.events` and so on, which no schema of that name is meant by."""
+    inner = {name.start for _, name in _qualified(found)}
+    return {word.start for word, table in _qualified(found)
+            if word.value == "log" and table.value in LOG_TABLES and word.start not in inner}
 
 
 def _respelled(sql: str, found: Sequence[Word], place: _Place) -> str:
     """The statement alone, with the log named as it is named there."""
-    parts, at = [], 0
-    for before, word, dot, table in zip([None, *found], found, found[1:], found[2:], strict=False):
-        is_log = word.names and word.value == "log" and dot.value == "." and table.names and table.value in LOG_TABLES
-        if is_log and not (before is not None and before.value == "."):
+    parts, at, logs = [], 0, _logs(found)
+    for word in found:
+        if word.start in logs:
             parts += [sql[at:word.start], f'"{place.log}"']
             at = word.end
     return "".join([*parts, sql[at:found[-1].end]])
@@ -163,7 +189,7 @@ def _plain(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float | str | bytes):
         return value
     if isinstance(value, Decimal):
-        return int(value) if value.is_finite() and value == value.to_integral_value() else float(value)
+        return int(value) if value.as_tuple().exponent == 0 else float(value)
     if isinstance(value, list | tuple):
         return [_plain(one) for one in value]
     return bytes(value) if isinstance(value, memoryview) else str(value)

@@ -41,8 +41,12 @@ class PostgresKeeping:
         self._given = given
 
     def exists(self) -> bool:
-        """See `Keeping`: whether the schema has tables of that name."""
-        return bool(self._tables())
+        """See `Keeping`: whether the schema has tables of that name, and not only what is left of a `make` cut off."""
+        found = self._tables()
+        if not (found.get("streams") and self.revision() in migrations.REVISIONS["log"]):
+            return bool(found)
+        with self._session() as session:
+            return session.raw.execute("SELECT FROM streams LIMIT 1").fetchone() is not None
 
     def recognise(self) -> None:
         """See `Keeping`: nor anything that this login may not read."""
@@ -66,8 +70,8 @@ class PostgresKeeping:
         with self._session() as session:
             if session.raw.execute(f"SELECT to_regclass('{migrations.VERSION_TABLE}')").fetchone() == (None,):
                 return None
-            row = session.raw.execute(f"SELECT version_num FROM {migrations.VERSION_TABLE}").fetchone()
-        return str(row[0]) if row else None
+            found = session.raw.execute(f"SELECT version_num FROM {migrations.VERSION_TABLE} ORDER BY 1").fetchall()
+        return ", ".join(str(revision) for (revision,) in found) or None
 
     def make(self, *, wait: bool) -> None:
         """See `Keeping`: in one transaction the tables, and then, if nobody was faster, the ledger's first event."""

@@ -60,7 +60,8 @@ class ReadShelf(PostgresShelf):
             return super().differences(name, other, views, run, limit)
         with self.open(name) as tables, closing(sqlite3.connect("", isolation_level=None, uri=True)) as desk:
             desk.execute("ATTACH ? AS fresh", (file_uri(Path(other.where), "ro"),))
-            return [one for view in views for one in _different(desk, tables, view, run, limit)]
+            found = [one for view in views for one in _different(desk, tables, view, run, limit)]
+        return [*found, *self.misled(name, run)]
 
 
 def _different(desk: sqlite3.Connection, tables: PostgresTables, view: str, run: str, limit: int
@@ -74,7 +75,9 @@ def _different(desk: sqlite3.Connection, tables: PostgresTables, view: str, run:
     desk.executemany(f"INSERT INTO found VALUES ({', '.join('?' * len(names))})", (tuple(row.values()) for row in rows))
     desk.execute("COMMIT")
     fresh = f"SELECT {columns} FROM fresh.{view} WHERE run_id = ?"
-    for side, sql in (("here", f"SELECT * FROM found EXCEPT {fresh}"), ("there", f"{fresh} EXCEPT SELECT * FROM found")):
+    twice = f"GROUP BY {columns} HAVING count(*) > 1"
+    for side, sql in (("here", f"SELECT * FROM found EXCEPT {fresh}"), ("there", f"{fresh} EXCEPT SELECT * FROM found"),
+                      ("here", f"SELECT * FROM found {twice} EXCEPT {fresh} {twice}")):
         for row in desk.execute(f"{sql} LIMIT {limit}", (run,)).fetchall():
             yield view, side, dict(zip(names, row, strict=True))
     desk.execute("DROP TABLE found")

@@ -46,10 +46,10 @@ class SqliteKeeping:
         """See `Keeping`."""
         try:
             with closing(sqlite3.connect(file_uri(self.path, "ro"), uri=True)) as connection:
-                row = connection.execute(f"SELECT version_num FROM {migrations.VERSION_TABLE}").fetchone()
+                found = connection.execute(f"SELECT version_num FROM {migrations.VERSION_TABLE} ORDER BY 1").fetchall()
         except sqlite3.Error:
             return None
-        return str(row[0]) if row else None
+        return ", ".join(str(revision) for (revision,) in found) or None
 
     def make(self, *, wait: bool) -> None:
         """See `Keeping`: whole under another name, then it gets its own."""

@@ -65,7 +65,8 @@ def statements() -> list[str]:
     """The DDL of every function and trigger, in the schema that the connection stands in."""
     made = [f"CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS $guard${body}$guard$"
             for name, body in FUNCTIONS.items()]
-    return [*made, *(guard.statement(name) for name, guard in GUARDS.items())]
+    checks = [f"ALTER TABLE {table} ADD CHECK ({column} > 0)" for table, column in (("events", "seq"), ("payloads", "n"))]
+    return [*made, *checks, *(guard.statement(name) for name, guard in GUARDS.items())]
 
 
 TABLES = frozenset({"streams", "events", "payloads", "alembic_version"})

@@ -121,12 +121,12 @@ class Session:
                 raise
 
     def close(self) -> None:
-        """Let go of the locks and the connection. Whoever is told afterwards that it was closed finds the locks free."""
+        """Let go of the locks, whoever took them on it, and the connection: who is told afterwards finds the locks free."""
         from psycopg import Error
         from psycopg.pq import TransactionStatus
 
         self._closed = True
-        if self._locks and self._connection.info.transaction_status == TransactionStatus.IDLE:
+        if self._connection.info.transaction_status == TransactionStatus.IDLE:
             with suppress(Error):  # what is cut off already holds none
                 self._connection.execute("SELECT pg_advisory_unlock_all()")
         self._locks.clear()
@@ -155,6 +155,7 @@ class Session:
         connection = connect(self.url)
         try:
             self._end_old(connection)
+            connection.execute(_UNHURRIED)
             connection.execute(f"SET search_path TO {self.schema_path}")
             connection.execute(f"SET lock_timeout = '{LOCK_SECONDS_MAX}s'")
             if self.write:
@@ -179,7 +180,7 @@ class Session:
         if self._backend is not None:
             with suppress(InsufficientPrivilege):
                 connection.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE pid = %s AND "
-                                   "backend_start = %s", self._backend)
+                                   "extract(epoch FROM backend_start) = %s", self._backend)
 
     def _retake(self) -> None:
         with self.faults():
@@ -241,7 +242,9 @@ def _insist(connection: Connection, url: PostgresUrl) -> None:
 
 
 def _backend(connection: Connection) -> tuple[int, object]:
-    found = connection.execute("SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()").fetchone()
+    """The server's process, and when it started: a number, for a date is written as the role's settings say."""
+    found = connection.execute("SELECT pid, extract(epoch FROM backend_start) FROM pg_stat_activity "
+                               "WHERE pid = pg_backend_pid()").fetchone()
     return (int(found[0]), found[1]) if found else (0, None)
 
 
@@ -264,11 +267,21 @@ def unavailable(error: Error, url: PostgresUrl) -> LedgerUnavailable:
 
 
 def _words(error: Error, url: PostgresUrl) -> str:
-    """What an error says, on one line, without the password."""
+    """What an error says, on one line, without the password; of a short one, which words may hold, where it stands alone."""
     text = " ".join(str(error).split()) or type(error).__name__
     password = url.parameters.get("password")
-    return text.replace(password, "***") if password else text
+    if not password:
+        return text
+    whole = re.escape(password)
+    return re.sub(whole if len(password) >= SECRET_CHARS_MIN else rf"(?<!\w){whole}(?!\w)", "***", text)
 
+
+_UNHURRIED = """
+    SELECT set_config(name, '0', false) FROM pg_settings WHERE name IN (
+    'idle_session_timeout', 'idle_in_transaction_session_timeout')"""
+"""What an administrator set for people who go away is not for a session that holds a run, or a rebuild's lock, for hours."""
+
+SECRET_CHARS_MIN = 8
 
 _CONNECTION = {"connect_timeout": "10", "keepalives_idle": "15", "keepalives_interval": "5", "keepalives_count": "4",
                "tcp_user_timeout": "45000"}

@@ -19,7 +19,7 @@ from ledger.errors import LedgerUnavailable
 from ledger.postgres_copy import COPY_EVENTS, COPY_PAYLOADS, event_rows, payload_rows
 from ledger.postgres_session import PATIENCE, Patience, Session, lock_key
 from ledger.postgres_url import PostgresUrl
-from ledger.rows import FETCH_ROWS, paged, payload_of
+from ledger.rows import EARLY, FETCH_ROWS, paged, payload_of
 from ledger.store import Part, Payload, StoreConflict, Stored, StreamHead
 
 Asked = TypeVar("Asked")
@@ -258,9 +258,11 @@ class PostgresStore:
         faults += postgres_guards.of_functions(self._select(postgres_guards.FOUND_FUNCTIONS, schema))
         rights = self._select(postgres_guards.FOUND_RIGHTS, (*schema, ["streams", "events", "payloads"]))
         faults += [f"role {role} may {right} {table}" for table, role, right in rights]
-        for table in ("events", "payloads"):
+        for table, place in (("events", "seq"), ("payloads", "n")):
             strays = self._select(_STRAYS.format(table=table), ())
             faults += [f"{table} of stream {stream} are of no run" for (stream,) in strays]
+            early = self._select(EARLY.format(table=table, place=place), ())
+            faults += [f"{table} of run {run} have one before the first" for (run,) in early]
         return faults
 
     @contextmanager

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
@@ -25,6 +25,8 @@ SCHEMA_CHARS_MAX = 40
 """A schema's name, so that what is derived from it stays within PostgreSQL's 63 bytes."""
 
 _NAME = re.compile(rf"(?!pg_)[a-z_][a-z0-9_]{{0,{SCHEMA_CHARS_MAX - 1}}}")
+_OF_READ_TABLES = re.compile(r".*_read(_new|_compared|_\d+)?")
+"""What `projections.postgres_shelf` calls the schemas of a ledger's read tables, which it makes and drops."""
 _EMPTY = re.compile(r"[?&]schema=(&|$)")
 _EXPECTED = "postgresql+psycopg://USER:PASSWORD@HOST/NAME"
 
@@ -65,10 +67,16 @@ def parsed(url: str) -> PostgresUrl:
         raise _invalid("something else") from None
     if not found.database:
         raise _invalid("no database")
+    if "\0" in unquote(url):
+        raise _invalid("a NUL character, at which libpq stops reading")
     options = {key: value if isinstance(value, str) else value[-1] for key, value in found.query.items()}
     schema = "" if _EMPTY.search(url) else options.pop("schema", SCHEMA)
     if not _NAME.fullmatch(schema):
         raise _invalid("a schema that is no plain lower-case name of ours (pg_… is the server's)")
+    if _OF_READ_TABLES.fullmatch(schema):
+        raise _invalid("a schema that is named like read tables (…_read, …_read_1), which are dropped when they are old")
+    if "dbname" in options:
+        raise _invalid("a second database among the options")
     if "password" in options:
         raise _invalid("a password among the options")
     if "conninfo" in options:

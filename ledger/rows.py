@@ -1,4 +1,4 @@
-"""How rows of a database are fetched page by page, and what a payload is as a row: the same in every SQL store."""
+"""What every SQL store says in the same words: fetching page by page, a payload as a row, entries that do not count."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from typing import Any
 from ledger.store import Payload
 
 FETCH_ROWS = 2000
+
+EARLY = ("SELECT run_id FROM streams WHERE EXISTS (SELECT 1 FROM {table} WHERE {table}.stream = streams.stream "
+         "AND {place} < 1) ORDER BY run_id")
+"""The runs with an entry whose number comes before the first one's: nobody who reads from the beginning would meet it."""
 
 Row = Sequence[Any]
 

@@ -25,7 +25,7 @@ from ledger.errors import LedgerUnavailable, UsageError
 from ledger.file_lock import DISK_FAULTS, FileLock
 from ledger.file_uri import UNDECODABLE, as_text, file_uri
 from ledger.guards import TRIGGERS
-from ledger.rows import FETCH_ROWS, paged, payload_of
+from ledger.rows import EARLY, FETCH_ROWS, paged, payload_of
 from ledger.store import Part, Payload, StoreConflict, Stored, StreamHead
 
 PAGE_BYTES = 8192
@@ -174,9 +174,11 @@ class SqliteStore:
         ]
         known = TRIGGERS.keys() | TABLES
         faults += [f"{kind} {name} does not belong here" for name, (kind, _) in found.items() if name not in known]
-        for table in ("events", "payloads"):
+        for table, place in (("events", "seq"), ("payloads", "n")):
             strays = self._select(_STRAYS.format(table=table), ())
             faults += [f"{table} of stream {stream} are of no run" for (stream,) in strays]
+            early = self._select(EARLY.format(table=table, place=place), ())
+            faults += [f"{table} of run {run} have one before the first" for (run,) in early]
         return faults
 
     @contextmanager

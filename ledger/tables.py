@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from sqlalchemy import (
     BigInteger,
+    CheckConstraint,
     Column,
     Integer,
     LargeBinary,
@@ -47,6 +48,7 @@ events = Table(
     Column("at", BIG, nullable=False),
     Column("body", LargeBinary, nullable=False),
     PrimaryKeyConstraint("stream", "seq"),
+    CheckConstraint("seq > 0", name="events_seq_check").ddl_if(dialect="postgresql"),  # on SQLite a trigger says so
 )
 
 payloads = Table(
@@ -58,4 +60,5 @@ payloads = Table(
     Column("bytes", LargeBinary),
     Column("permanent", Integer, nullable=False, server_default="0"),
     PrimaryKeyConstraint("stream", "n"),
+    CheckConstraint("n > 0", name="payloads_n_check").ddl_if(dialect="postgresql"),
 )

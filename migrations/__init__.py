@@ -79,8 +79,7 @@ def current(where: str | Connection) -> str | None:
     if isinstance(where, Connection):
         if not inspect(where).has_table(VERSION_TABLE):
             return None
-        found: str | None = where.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()
-        return found
+        return ", ".join(where.execute(text(f"SELECT version_num FROM {VERSION_TABLE} ORDER BY 1")).scalars()) or None
     engine = create_engine(where, poolclass=NullPool)
     with engine.connect() as connection:
         return current(connection)

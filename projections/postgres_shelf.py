@@ -26,6 +26,22 @@ from projections.read_tables import KEPT, ReadTables
 from projections.tables import metadata
 from projections.views import VIEW_NAMES
 
+_MISLED = """
+    WITH whole AS (
+        SELECT c.relname, string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum) AS bare,
+            string_agg(quote_ident(c.relname) || '.' || quote_ident(a.attname), ', ' ORDER BY a.attnum) AS qualified
+        FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+        WHERE c.relnamespace = to_regnamespace(quote_ident(%(name)s)) AND c.relname = ANY(%(views)s) GROUP BY c.relname
+    ), shown AS (
+        SELECT c.relname, btrim(regexp_replace(pg_get_viewdef(c.oid), '\\s+', ' ', 'g')) AS said FROM pg_class c
+        WHERE c.relnamespace = to_regnamespace(quote_ident(%(base)s)) AND c.relkind = 'v'
+    )
+    SELECT w.relname FROM whole w LEFT JOIN shown s USING (relname) CROSS JOIN LATERAL
+        (SELECT ' FROM ' || quote_ident(%(name)s) || '.' || quote_ident(w.relname) || ';') AS source(said)
+    WHERE s.said IS NULL OR s.said NOT IN ('SELECT ' || w.bare || source.said, 'SELECT ' || w.qualified || source.said)
+    ORDER BY w.relname"""
+"""The definition of a view as servers write it: up to PostgreSQL 15 with the relation before each column."""
+
 TURNS_MAX = 120
 TURN_MS = 250
 """How often, and for how long each time, a swap waits for those who read the views. Each time is shorter than what the
@@ -129,13 +145,13 @@ class PostgresShelf:
         """See `Shelf`."""
         name = f"{self._base}_compared"
         with self._session() as session:
-            session.raw.execute(f'DROP SCHEMA IF EXISTS "{name}" CASCADE')
+            drop(session, name)
             self._make(name)
             try:
                 with self.open(name, write=True) as tables:
                     yield tables
             finally:
-                session.raw.execute(f'DROP SCHEMA IF EXISTS "{name}" CASCADE')
+                drop(session, name)
 
     def differences(self, name: str, other: ReadTables, views: Sequence[str], run: str, limit: int
                     ) -> list[tuple[str, str, dict[str, Any]]]:
@@ -144,16 +160,46 @@ class PostgresShelf:
         with self.open(name) as tables:
             for view in views:
                 for side, one, two in (("here", name, other.where), ("there", other.where, name)):
-                    sql = (f'SELECT * FROM "{one}".{view} WHERE run_id = ? EXCEPT SELECT * FROM "{two}".{view} '
+                    sql = (f'SELECT * FROM "{one}".{view} WHERE run_id = ? EXCEPT ALL SELECT * FROM "{two}".{view} '
                            f"WHERE run_id = ? LIMIT {limit}")
                     found += [(view, side, row) for row in tables.records(sql, (run, run))]
-        return found
+        return [*found, *self.misled(name, run)]
+
+    def misled(self, name: str, run: str) -> list[tuple[str, str, dict[str, Any]]]:
+        """The views that others rely on and that show something else than the tables of that name."""
+        with self._session() as session:
+            found = session.raw.execute(_MISLED, {"base": self._base, "name": name, "views": list(VIEW_NAMES)}).fetchall()
+        return [(view, "here", {"run_id": run, "found": f"{self._base}.{view}, which does not show {name}.{view}"})
+                for (view,) in found]
 
     def _generations(self, session: Session) -> list[tuple[int, str]]:
         found = session.raw.execute("SELECT nspname FROM pg_namespace WHERE starts_with(nspname, %s)",
                                     (f"{self._base}_",)).fetchall()
         matches = [re.fullmatch(rf"{self._base}_(\d+)", name) for (name,) in found]
-        return sorted((int(match[1]), match[0]) for match in matches if match)
+        return sorted((int(match[1]), match[0]) for match in matches if match and not _foreign(session, match[0]))
+
+    def next_name(self, session: Session) -> str:
+        """What the next generation is called: whoever has a schema with such a name, it is not given twice."""
+        found = session.raw.execute("SELECT substr(nspname, %s) FROM pg_namespace WHERE nspname ~ %s",
+                                    (len(self._base) + 2, rf"^{self._base}_[0-9]+$")).fetchall()
+        return f"{self._base}_{max((int(number) for (number,) in found), default=0) + 1}"
+
+
+def drop(session: Session, schema: str) -> None:
+    """Drop a schema of read tables, if it is there. Raises `LedgerUnavailable` where somebody keeps something else in it."""
+    other = _foreign(session, schema)
+    if other is not None:
+        raise LedgerUnavailable("LEDGER_FOREIGN", f"expected read tables to drop, found {other}, which is none",
+                                where=f"{session.url.shown} {schema}", next_step="move it to a schema of another name")
+    session.raw.execute(f'DROP SCHEMA IF EXISTS "{schema}" CASCADE')
+
+
+def _foreign(session: Session, schema: str) -> str | None:
+    """Something in a schema that is no part of read tables."""
+    row = session.raw.execute("SELECT relname FROM pg_class WHERE relnamespace = to_regnamespace(%s) AND relkind NOT IN "
+                              "('i', 'S', 't') AND NOT relname = ANY(%s) ORDER BY relname LIMIT 1",
+                              (f'"{schema}"', [*metadata.tables, *VIEW_NAMES, "alembic_version"])).fetchone()
+    return None if row is None else str(row[0])
 
 
 class PostgresShadow:
@@ -260,7 +306,7 @@ class PostgresShadow:
         """See `Shadow`."""
         self.close()
         found = self._shelf._generations(self._session)
-        name = f"{self._shelf._base}_{found[-1][0] + 1 if found else 1}"
+        name = self._shelf.next_name(self._session)
         for _ in range(TURNS_MAX):
             if self._swapped(name):
                 break
@@ -320,7 +366,7 @@ class PostgresShadow:
         """Remove the schema."""
         self.close()
         if not self._session.raw.closed:
-            self._session.raw.execute(f'DROP SCHEMA IF EXISTS "{self._name}" CASCADE')
+            drop(self._session, self._name)
 
     def close(self) -> None:
         """Let go of the tables; the schema stays."""

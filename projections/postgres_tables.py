@@ -45,7 +45,7 @@ class PostgresTables:
         self.schema = schema
         self._session = Session(url, write=False, search_path=f'"{schema}"')
         try:
-            with self._session.faults():
+            with self._faults():
                 if owner is not None:
                     self._raw.execute(f'SET ROLE "{owner}"')
                 self._raw.execute("SET synchronous_commit = off" if write else "SET default_transaction_read_only = on")
@@ -70,6 +70,18 @@ class PostgresTables:
             raise LedgerUnavailable("LEDGER_DENIED", "expected the right to read the read tables, found none", where=where,
                                     next_step="grant the role of a writer or a reader (docs/postgresql.md)")
 
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
+        """What a session says; but a table that is not there is one of the read tables, which can be made again."""
+        try:
+            with self._session.faults():
+                yield
+        except LedgerUnavailable as error:
+            if error.code not in ("LEDGER_FOREIGN", "LEDGER_SCHEMA", "LEDGER_MISSING"):
+                raise
+            raise LedgerUnavailable("READ_TABLES_UNREADABLE", error.what, where=error.where,
+                                    next_step="run `counterfoil rebuild`") from error
+
     @property
     def _raw(self) -> Connection:
         return self._session.raw
@@ -81,19 +93,19 @@ class PostgresTables:
 
     def select(self, statement: str, values: Sequence[object] = ()) -> list[Any]:
         """See `ReadTables`."""
-        with self._session.faults():
+        with self._faults():
             return self._raw.execute(_marked(statement, values), values).fetchall()
 
     def records(self, statement: str, values: Sequence[object] = ()) -> list[dict[str, Any]]:
         """See `ReadTables`."""
-        with self._session.faults():
+        with self._faults():
             cursor = self._raw.execute(_marked(statement, values), values)
             names = [column.name for column in cursor.description or ()]
             return [dict(zip(names, row, strict=True)) for row in cursor]
 
     def stream(self, statement: str, values: Sequence[object] = ()) -> Iterator[dict[str, Any]]:
         """See `ReadTables`: by a cursor of the server, for a whole answer may be long."""
-        with self._session.faults(), self._raw.transaction(), self._raw.cursor("answer") as cursor:
+        with self._faults(), self._raw.transaction(), self._raw.cursor("answer") as cursor:
             cursor.execute(_marked(statement, values), values)
             names = [column.name for column in cursor.description or ()]
             while rows := cursor.fetchmany(FETCH_ROWS):
@@ -102,7 +114,7 @@ class PostgresTables:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """See `ReadTables`."""
-        with self._session.faults(), self._raw.transaction():
+        with self._faults(), self._raw.transaction():
             yield
 
     def begin_run(self, run_id: str, run: int | None = None) -> int:
@@ -157,7 +169,7 @@ class PostgresTables:
 
     def execute(self, *statements: str) -> None:
         """What only a shelf may say: indexes, copies between schemas."""
-        with self._session.faults():
+        with self._faults():
             for statement in statements:
                 self._raw.execute(statement)
 

@@ -126,6 +126,20 @@ def test_what_shadows_the_log_is_seen(path: Path, statement: str, words: str) ->
     assert [text for text in guards_of(path) if words in text]
 
 
+@pytest.mark.parametrize(("table", "place", "columns"), [
+    ("events", "seq", "type, v, token, row_index, at, body"), ("payloads", "n", "salt, bytes, permanent")])
+def test_what_stands_before_the_first_is_seen(path: Path, table: str, place: str, columns: str) -> None:
+    """F1, W12: whoever reads from the beginning would not meet it; the guard was back in its place before we looked."""
+    guard = f"{table}_append_only"
+    connection = sqlite3.connect(path)
+    connection.execute(f"DROP TRIGGER {guard}")
+    connection.execute(f"INSERT INTO {table} SELECT stream, 0, {columns} FROM {table} WHERE {STREAM} AND {place} = 1")
+    connection.execute(TRIGGERS[guard])
+    connection.commit()
+    connection.close()
+    assert guards_of(path) == [f"{table} of run {RUN} have one before the first"]
+
+
 def test_a_view_in_the_place_of_a_table_is_no_ledger(path: Path) -> None:
     """The log moved away and a view put where it was: the file is not opened at all."""
     connection = sqlite3.connect(path)

@@ -77,10 +77,8 @@ def recorded(url: str, told: Sequence[Sequence[Part]]) -> list[Message]:
 
 def opening(url: str) -> int:
     """How many messages it takes to open a store."""
-    with cutting(url) as proxy:
-        PostgresStore(parsed(proxy.url), write=True).close()
-        proxy.await_ends()
-    return len(proxy.messages) - 1
+    with cutting(url) as proxy, closing(PostgresStore(parsed(proxy.url), write=True)):
+        return len(proxy.messages)
 
 
 def told_through(url: str, told: Sequence[Sequence[Part]], cuts: Sequence[Cut], patience: Patience = PATIENT) -> Told:

@@ -58,6 +58,9 @@ def asked(_postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iter
                 "CREATE FUNCTION public.evil() RETURNS int LANGUAGE sql AS 'SELECT 1'",
                 "CREATE OPERATOR others.+ (FUNCTION = others.evil, RIGHTARG = int)",
                 "CREATE DOMAIN others.taken AS int CHECK (others.evil(VALUE) = 1)",
+                "CREATE SCHEMA log", "CREATE TABLE log.wages AS SELECT * FROM others.wages",
+                "CREATE TABLE log.events AS SELECT 'no event of ours' AS type", "GRANT USAGE ON SCHEMA log TO PUBLIC",
+                "GRANT ALL ON ALL TABLES IN SCHEMA log TO PUBLIC",
             ):
                 session.execute(statement)
         yield Asked(url, administrator, f"sqlite:///{folder}/story.db")
@@ -120,6 +123,13 @@ REFUSED = {
         "SELECT public.evil()", "SELECT public.lower('A')", "SELECT 1 OPERATOR(others.+) 2", "SELECT OPERATOR(others.+) 1",
         "SELECT 1::others.taken", "SELECT CAST(1 AS others.taken)", "SELECT evil(1)", "SELECT * FROM wages",
         "SELECT count(*) FROM runs, others.wages", "SELECT (SELECT paid FROM others.wages)",
+        "SELECT 1 AS others, others.paid FROM others.wages", "SELECT * FROM log.wages",
+        "SELECT log.wages.paid FROM log.wages",
+    ],
+    "calling without parentheses": [
+        "SELECT word FROM (SELECT (('SELECT to_tsvector(paid::text) FROM others.wages'::text).ts_stat).*) x",
+        "SELECT ('SELECT 1'::text).ts_stat", "SELECT ('search_path'::text) . /* so */ \"current_setting\"",
+        "SELECT x.t.pg_ls_dir FROM (SELECT '.'::text AS t) x", "SELECT x.evil FROM (SELECT 1 AS t) x",
     ],
     "too much": [
         "SELECT repeat('x', 100000000)", "SELECT 1 WHERE '" + "x" * 1_000_001 + "' = ''",
@@ -239,6 +249,9 @@ HARMLESS = [
     "SELECT convert_from(body, 'UTF8')::json ->> 'type' FROM log.events WHERE log.events.seq = 1",
     "SELECT r.* FROM runs r JOIN LATERAL (SELECT 1) l ON true", "SELECT 1 -- the end", "SELECT lower('A'), 1 + 1, - 1",
     "SELECT * FROM json_to_recordset('[{\"a\": 1}]') AS x(a int)", "SELECT array_agg(token_id ORDER BY seq) FROM tokens",
+    "SELECT others.token_id FROM tokens others", "SELECT others.* FROM tokens AS others",
+    "SELECT log.events.seq FROM log.events", "SELECT log.seq FROM log.events log",
+    "SELECT others.a FROM (SELECT 1) others(a)",
 ]
 
 

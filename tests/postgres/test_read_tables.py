@@ -20,6 +20,7 @@ from projections import postgres_shelf
 from projections.projector import RunProjector
 from projections.projectors import run_projector
 from projections.rebuild import Progress, Rebuild, rebuild
+from projections.views import VIEW_NAMES
 from tests.kit.postgres import Postgres
 from tests.kit.postgres_databases import connected
 from tests.ledger import lawful, lawful_groups
@@ -163,6 +164,69 @@ def test_a_view_whose_columns_are_others_now_is_made_anew(ledger: Kept, postgres
         raw.execute(f"CREATE VIEW {BASE}.tokens AS SELECT 1 AS one, 'x' AS other")
         ledger.rebuild()
         assert raw.execute(f"SELECT count(*) FROM {BASE}.tokens WHERE run_id = 'a'").fetchone() == (3,)
+
+
+# --- what others did ---------------------------------------------------------------------------------------------------
+
+
+def test_views_that_show_something_else_are_found_and_turned_back(ledger: Kept, postgres_url: str) -> None:
+    """F5, law P1: others rely on them: one that was edited, one that is gone, one that shows other tables."""
+    old = ledger.rebuild()
+    edited = "run_id, token_id, 'failed' COLLATE \"C\" AS outcome, sink_name, fork_group_id, join_group_id, " \
+        "expand_group_id, batch_id, error_hash, reason, seq"
+    assert ledger.differences() == []
+    name = ledger.rebuild()
+    with connected(postgres_url) as raw:
+        for statement in (f"CREATE OR REPLACE VIEW {BASE}.token_outcomes AS SELECT {edited} FROM {name}.token_outcomes",
+                          f"DROP VIEW {BASE}.rows", f"CREATE OR REPLACE VIEW {BASE}.runs AS SELECT * FROM {old}.runs"):
+            raw.execute(statement.encode())
+    assert [(one.table, one.row["run_id"]) for one in ledger.differences("a")] == [
+        ("rows", "a"), ("runs", "a"), ("token_outcomes", "a")]
+    with connected(postgres_url) as raw:
+        raw.execute(f"DROP SCHEMA {BASE} CASCADE")
+    assert len(ledger.differences("b")) == len(VIEW_NAMES)
+    ledger.rebuild()
+    assert ledger.differences() == []
+
+
+def test_a_row_that_stands_there_twice_is_found(ledger: Kept, postgres_url: str, guest: str) -> None:
+    """F5, law P1: where the key was dropped; also by one who may make no schema and compares in a file."""
+    name = ledger.rebuild()
+    ledger.edit("ALTER TABLE p_rows DROP CONSTRAINT p_rows_pkey",
+                "INSERT INTO p_rows SELECT * FROM p_rows ORDER BY run, row_index LIMIT 1", name=name)
+    with connected(postgres_url) as owner:
+        user = make_url(guest).username or ""
+        owner.execute(f"GRANT USAGE ON SCHEMA {name} TO {user}".encode())
+        owner.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA {name} TO {user}".encode())
+    for shelf in (ledger.shelf, keeping_of(guest).shelf()):
+        found = catching.differences(ledger.store, shelf)
+        assert [(one.table, one.side, one.row["row_index"]) for one in found] == [("rows", "here", 0)]
+
+
+def test_tables_of_which_one_is_gone_can_be_made_again(ledger: Kept) -> None:
+    """F5, F7: they are read tables all the same, and no foreign ledger."""
+    name = ledger.rebuild()
+    ledger.edit("DROP TABLE p_rows CASCADE", name=name)
+    with pytest.raises(LedgerUnavailable, match=r"READ_TABLES_UNREADABLE.*counterfoil rebuild"):
+        ledger.differences()
+    ledger.rebuild()
+    assert ledger.differences() == []
+
+
+@pytest.mark.parametrize("schema", ["new", "compared", "1", "2", "7"])
+def test_what_somebody_else_keeps_under_such_a_name_is_left_alone(ledger: Kept, postgres_url: str, schema: str) -> None:
+    """F5: nothing is dropped that is no read table, whatever it is called; that it is in the way is said."""
+    with connected(postgres_url) as raw:
+        raw.execute(f"CREATE SCHEMA {BASE}_{schema}".encode())
+        raw.execute(f"CREATE TABLE {BASE}_{schema}.wages AS SELECT 4711 AS paid".encode())
+        for act in (ledger.rebuild, ledger.rebuild, ledger.rebuild, ledger.differences):
+            if (schema, act) in (("new", ledger.rebuild), ("compared", ledger.differences)):
+                with pytest.raises(LedgerUnavailable, match=rf"LEDGER_FOREIGN.*wages.*{BASE}_{schema}"):
+                    act()
+            else:
+                act()
+        assert raw.execute(f"SELECT paid FROM {BASE}_{schema}.wages".encode()).fetchall() == [(4711,)]
+    assert schema == "new" or ledger.dump()["rows"]
 
 
 # --- who waits for whom ------------------------------------------------------------------------------------------------

@@ -118,7 +118,8 @@ def test_a_url_means_what_it_says_and_shows_no_password(
     "postgresql://", "postgresql://host", "postgresql://host/", "postgresql://host:port/db", "postgresql://host:99999999/",
     "postgresql://host/db?schema=A", "postgresql://host/db?schema=a-b",
     "postgresql://host/db?schema=1a", f"postgresql://host/db?schema={'a' * 41}", "postgresql://host/db?schema=a\"b",
-    "postgresql://host/db?password=secret", "postgresql://host/db?conninfo=secret", "no url at all"])
+    "postgresql://host/db?password=secret", "postgresql://host/db?conninfo=secret", "no url at all",
+    "postgresql://host/db?dbname=secret", "postgresql://host/db%00", "postgresql://host/db?sslmode=a%00secret"])
 def test_a_url_that_means_nothing_is_refused_without_repeating_it(url: str) -> None:
     """W6: one line, and no password in it."""
     with pytest.raises(UsageError) as told:

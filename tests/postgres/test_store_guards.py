@@ -38,6 +38,9 @@ REFUSED = (
      "events are never deleted"),
     ("WITH gone AS (DELETE FROM events RETURNING *) SELECT FROM gone", "events are never deleted"),
     ("INSERT INTO events SELECT * FROM events WHERE seq = 1", "duplicate key"),
+    ("INSERT INTO events SELECT stream, 0, type, v, token, row_index, at, body FROM events WHERE seq = 1",
+     "check constraint"),
+    ("INSERT INTO payloads SELECT stream, -1, salt, bytes, permanent FROM payloads WHERE n = 1", "check constraint"),
     ("UPDATE payloads SET bytes = 'x'", "a payload is never changed, only erased"),
     ("UPDATE payloads SET salt = NULL, bytes = NULL WHERE n = 1", "a payload is never changed, only erased"),
     ("UPDATE payloads SET salt = NULL WHERE n = 2", "a payload is never changed, only erased"),
@@ -139,6 +142,10 @@ TAMPERED = (
     ("INSERT INTO events SELECT 7, seq, type, v, token, row_index, at, body FROM events WHERE seq = 1 LIMIT 1",
      "events of stream 7 are of no run"),
     ("INSERT INTO payloads VALUES (8, 1, NULL, NULL, 0), (9, 1, NULL, NULL, 0)", "payloads of stream 9 are of no run"),
+    ("ALTER TABLE events DROP CONSTRAINT events_seq_check; INSERT INTO events SELECT stream, -1, type, v, token, row_index, "
+     "at, body FROM events WHERE seq = 1 LIMIT 1", "events of run r have one before the first"),
+    ("ALTER TABLE payloads DROP CONSTRAINT payloads_n_check; INSERT INTO payloads SELECT stream, 0, salt, bytes, permanent "
+     "FROM payloads WHERE n = 1 LIMIT 1", "payloads of run r have one before the first"),
 )
 
 

@@ -50,7 +50,7 @@ def test_a_server_that_comes_back_in_time_is_waited_for(postgres_server: Postgre
 
 
 def test_a_server_that_stays_away_is_named_and_a_later_writer_goes_on(postgres_server: Postgres, log_url: str) -> None:
-    """W6: as long as was said and no longer, and once; one line, the exit code of a ledger that is not there, nothing lost."""
+    """W6: as long as was said and no longer, and once; one line, exit 6, nothing lost."""
     clock = Clock()
     store = PostgresStore(parsed(log_url), write=True, patience=clock.patience(30))
     store.append([part("r", None, 2)])

@@ -92,6 +92,20 @@ def test_a_session_that_writes_waits_for_the_disk_whatever_the_database_says(
             session.reopen()
 
 
+def test_a_session_is_the_same_whatever_is_set_for_people(postgres_server: Postgres, log_url: str) -> None:
+    """W6: how dates are written, and how long one may be away, is for those who type; a cut is found out all the same."""
+    with connected(postgres_server.url()) as administrator:
+        for setting in ("datestyle = 'German'", "idle_session_timeout = '1s'", "idle_in_transaction_session_timeout = '1s'"):
+            administrator.execute(f"ALTER DATABASE {_name(log_url)} SET {setting}".encode())
+    with closing(Session(parsed(log_url), write=True, search_path="counterfoil")) as session:
+        session.lock(1, LedgerUnavailable("RUN_HELD", "held", where="here", next_step="wait"))
+        for _ in range(2):
+            assert session.raw.execute("SHOW datestyle").fetchone() == ("German, DMY",)
+            assert session.raw.execute("SHOW idle_session_timeout").fetchone() == ("0",)
+            assert session.raw.execute("SHOW idle_in_transaction_session_timeout").fetchone() == ("0",)
+            session.reopen()
+
+
 def test_a_database_that_is_read_only_is_said_to_be(postgres_server: Postgres, log_url: str) -> None:
     """W6: at the start, not at the first append; and when it became so later, then."""
     setting = f"ALTER DATABASE {_name(log_url)} SET default_transaction_read_only ="
@@ -273,8 +287,10 @@ def test_a_statement_that_the_server_gives_up_is_said_to_be_that(postgres_server
         assert isinstance(error, LedgerUnavailable) and [stored.seq for stored in store.read("r")] == [1, 2]
 
 
-@pytest.mark.parametrize("schema", ["", "pg_own", "Upper", "a-b", "a" * 41, "information_schema;"])
+@pytest.mark.parametrize("schema", ["", "pg_own", "Upper", "a-b", "a" * 41, "information_schema;", "a_read", "a_read_1",
+                                    "a_read_new", "a_read_compared", "_read"])
 def test_a_schema_that_cannot_be_ours_is_refused_by_its_url(schema: str) -> None:
-    """W6: nothing is taken for the default that was given, and the server's own names are not for us."""
+    """W6: nothing is taken for the default that was given; the server's own names are not for us, nor those of schemas that
+    are dropped as somebody's old read tables."""
     with pytest.raises(UsageError, match="LEDGER_URL_INVALID"):
         parsed(f"postgresql://host/db?schema={schema}")
