@@ -16,11 +16,15 @@ from ledger.errors import LedgerUnavailable
 from ledger.store import Store, StreamHead
 from projections.project import Target, project
 from projections.projectors import Projector, run_projector
-from projections.read_tables import ReadTables, Shelf, places, stuck_runs, told_runs
+from projections.read_tables import UNREADABLE, Place, ReadTables, Shelf, orphans, places, told_runs, unplaced
 from projections.rebuild import Rebuild, fill
 from projections.views import TOLD
 
 DIFFERENCES_MAX = 20
+DONE = ("current", "incomplete")
+"""The states of tables that there is nothing to do about."""
+
+NOT_TOLD = Place("", 0, None, None)
 NOT_TO_WRITE = frozenset({"LEDGER_READ_ONLY", "LEDGER_DENIED"})
 
 Tell = Callable[[str], None]
@@ -43,9 +47,15 @@ class Difference(NamedTuple):
 
 
 def catch_up(store: Store, shelf: Shelf, tell: Tell = lambda line: None, how: Rebuild | None = None) -> str:
-    """Bring the read tables to the end of every run; gives the name of the generation to read."""
+    """Bring the read tables to the end of every run; gives the name of the generation to read.
+
+    Where there is nothing to do, nobody is waited for.
+    """
     how = how or Rebuild(run_projector())
+    name = shelf.generation()
     try:
+        if name is not None and standing(store, shelf, how.projector, name).state in DONE:
+            return name
         with shelf.locked():
             name = _carried_on(store, shelf, how.projector)
         if name is None:
@@ -59,7 +69,7 @@ def catch_up(store: Store, shelf: Shelf, tell: Tell = lambda line: None, how: Re
         if name is None:
             raise
         found = standing(store, shelf, how.projector, name)
-        if found.state not in ("current", "behind", "incomplete"):
+        if found.state not in (*DONE, "behind"):
             raise
         if found.state == "behind":
             tell(f"READ_TABLES_BEHIND: {found.why}; they cannot be written from here ({error.code})")
@@ -75,16 +85,22 @@ def _carried_on(store: Store, shelf: Shelf, projector: Projector, tell: Tell = l
     if found.state in ("stale", "ahead"):
         tell(f"READ_TABLES_{found.state.upper()}: {found.why}; they are made again")
         return None
-    if found.state != "behind":
+    if found.state in DONE:
         return name
     with shelf.open(name, write=True) as tables:
-        known, stuck = places(tables), stuck_runs(tables)
+        known = places(tables)
         if not known:
             return None  # nobody can say who made tables that tell of nothing
         for head in runs(store):
-            place = known.get(head.run, ("", 0))[1]
-            if place < head.size and head.run not in stuck:
-                project(store, head, Target(tables, projector), after=place)
+            place = known.get(head.run, NOT_TOLD)
+            if place.seq < head.size and place.stuck is None:
+                try:
+                    project(store, head, Target(tables, projector), after=place.seq, root=place.root)
+                except LedgerUnavailable as error:
+                    if error.code != UNREADABLE:
+                        raise
+                    tell(f"READ_TABLES_STALE: nothing can be added to run {head.run} ({error.what}); they are made again")
+                    return None
     return name
 
 
@@ -96,18 +112,23 @@ def standing(store: Store, shelf: Shelf, projector: Projector, name: str | None)
         return Standing("stale", "they are of another schema")
     heads = {head.run: head for head in runs(store)}
     with shelf.open(name) as tables:
-        known = places(tables)
-        stuck = sorted(stuck_runs(tables))
-    other = sorted({fingerprint for fingerprint, _ in known.values()} - {projector.fingerprint})
+        known, wrong = places(tables), unplaced(tables)
+    other = sorted({place.fingerprint for place in known.values()} - {projector.fingerprint})
     if other:
         return Standing("stale", f"they were made by projector {other[0]}, this one is {projector.fingerprint}")
-    for run, (_, seq) in sorted(known.items()):
-        if run not in heads or seq > heads[run].size:
-            return Standing("ahead", f"they tell of event {seq} of run {run}, which the log does not have")
-    late = [head for head in heads.values() if known.get(head.run, ("", 0))[1] < head.size and head.run not in stuck]
-    if late:
-        place = known.get(late[0].run, ("", 0))[1]
-        return Standing("behind", f"run {late[0].run} is told to event {place} of {late[0].size}")
+    if wrong:
+        return Standing("stale", f"{wrong[0][0]} has a run {wrong[0][1]} that other tables do not have")
+    for run, place in sorted(known.items()):
+        head = heads.get(run)
+        if head is None or place.seq > head.size:
+            return Standing("ahead", f"they tell of event {place.seq} of run {run}, which the log does not have")
+        if place.seq == head.size and place.root not in (None, head.root):
+            return Standing("ahead", f"they tell of run {run} to event {place.seq} by another log than this one")
+    for head in heads.values():
+        place = known.get(head.run, NOT_TOLD)
+        if place.seq < head.size and place.stuck is None:
+            return Standing("behind", f"run {head.run} is told to event {place.seq} of {head.size}")
+    stuck = sorted(run for run, place in known.items() if place.stuck is not None)
     if stuck:
         return Standing("incomplete", f"run {stuck[0]} cannot be told to its end; `counterfoil show {stuck[0]}` says why")
     return Standing("current", "told to the end of every run")
@@ -126,39 +147,38 @@ def differences(store: Store, shelf: Shelf, run: str | None = None, projector: P
             return []
         heads = [head for head in runs(store) if run is None or head.run == run]
         with shelf.open(name) as tables:
-            stops = _stops(tables)
+            known = places(tables)
             told = {run} if run is not None else {head.run for head in heads} | told_runs(tables)
-            misplaced = _misplaced(tables, heads, run)
+            misplaced = [*_misplaced(known, heads, run), *_unnamed(tables, store, run)]
         with shelf.scratch() as fresh:
             for head in heads:
-                stop = stops.get(head.run)
-                if stop is not None:
-                    project(store, head, Target(fresh, projector), until=stop.seq,
-                            rooted=stop.rooted or stop.seq == head.size)
+                place = known.get(head.run)
+                if place is not None:
+                    project(store, head, Target(fresh, projector), until=None if place.stuck is not None else place.seq,
+                            rooted=place.root is not None or place.seq == head.size)
             found = [Difference(*one) for one_run in sorted(told)
                      for one in shelf.differences(name, fresh, TOLD, one_run, DIFFERENCES_MAX)]
         return found + misplaced
 
 
-class _Stop(NamedTuple):
-    """How far tables tell a run: to `seq` (None: to where it cannot be read), with the root there or on the way to more."""
-
-    seq: int | None
-    rooted: bool
-
-
-def _stops(tables: ReadTables) -> Mapping[str, _Stop]:
-    rooted = {run for (run,) in tables.select("SELECT run_id FROM p_runs WHERE root IS NOT NULL")}
-    stuck = stuck_runs(tables)
-    return {run: _Stop(None if run in stuck else seq, run in rooted) for run, (_, seq) in places(tables).items()}
-
-
-def _misplaced(tables: ReadTables, heads: Sequence[StreamHead], run: str | None) -> list[Difference]:
+def _misplaced(known: Mapping[str, Place], heads: Sequence[StreamHead], run: str | None) -> list[Difference]:
     """Places past the end of their run, or of a run that the log does not have."""
     sizes = {head.run: head.size for head in heads}
-    return [Difference("projection_places", "here", {"run_id": stream, "stream": stream, "seq": seq})
-            for stream, (_, seq) in places(tables).items()
-            if seq > sizes.get(stream, -1) and (run is None or stream == run)]
+    return [Difference("projection_places", "here", {"run_id": stream, "stream": stream, "seq": place.seq})
+            for stream, place in known.items()
+            if place.seq > sizes.get(stream, -1) and (run is None or stream == run)]
+
+
+def _unnamed(tables: ReadTables, store: Store, run: str | None) -> list[Difference]:
+    """Rows of no run, as the `runs` row of one of those was that the tables do not tell; and runs without a place."""
+    placed = places(tables)
+    untold = [head.run for head in runs(store) if head.run not in placed]
+    if run is not None and run not in untold:
+        return []
+    found = [*orphans(tables), *(one for one in unplaced(tables) if one[0] == "p_runs")]
+    return [Difference(table, "here", {"run_id": run or (untold[0] if untold else None), "run": number,
+                                       "found": "rows of a run that runs and projection_places do not both name"})
+            for table, number in found]
 
 
 def runs(store: Store) -> list[StreamHead]:

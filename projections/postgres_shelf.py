@@ -21,26 +21,11 @@ import msgspec
 from ledger.errors import LedgerUnavailable
 from ledger.postgres_session import MEMBER, Session, lock_key
 from ledger.postgres_url import PostgresUrl
+from projections.postgres_shapes import drop, foreign, holds_tables, is_whole, misled
 from projections.postgres_tables import PostgresTables, reading_key, writing_key
 from projections.read_tables import KEPT, ReadTables
 from projections.tables import metadata
 from projections.views import VIEW_NAMES
-
-_MISLED = """
-    WITH whole AS (
-        SELECT c.relname, string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum) AS bare,
-            string_agg(quote_ident(c.relname) || '.' || quote_ident(a.attname), ', ' ORDER BY a.attnum) AS qualified
-        FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-        WHERE c.relnamespace = to_regnamespace(quote_ident(%(name)s)) AND c.relname = ANY(%(views)s) GROUP BY c.relname
-    ), shown AS (
-        SELECT c.relname, btrim(regexp_replace(pg_get_viewdef(c.oid), '\\s+', ' ', 'g')) AS said FROM pg_class c
-        WHERE c.relnamespace = to_regnamespace(quote_ident(%(base)s)) AND c.relkind = 'v'
-    )
-    SELECT w.relname FROM whole w LEFT JOIN shown s USING (relname) CROSS JOIN LATERAL
-        (SELECT ' FROM ' || quote_ident(%(name)s) || '.' || quote_ident(w.relname) || ';') AS source(said)
-    WHERE s.said IS NULL OR s.said NOT IN ('SELECT ' || w.bare || source.said, 'SELECT ' || w.qualified || source.said)
-    ORDER BY w.relname"""
-"""The definition of a view as servers write it: up to PostgreSQL 15 with the relation before each column."""
 
 TURNS_MAX = 120
 TURN_MS = 250
@@ -114,10 +99,9 @@ class PostgresShelf:
         return PostgresTables(self._url, name, write=write, owner=owner, shared=shared)
 
     def is_of_this_schema(self, name: str) -> bool:
-        """See `Shelf`."""
+        """See `Shelf`: nothing is missing of tables, columns, indexes and views, and nothing else would come in between."""
         with self._session() as session:
-            found = session.raw.execute("SELECT viewname FROM pg_views WHERE schemaname = %s", (name,)).fetchall()
-        return {view for (view,) in found}.issuperset(VIEW_NAMES)
+            return is_whole(session, name)
 
     @contextmanager
     def shadow(self, purpose: str, base: str | None = None, without: str | None = None) -> Iterator[PostgresShadow]:
@@ -168,38 +152,21 @@ class PostgresShelf:
     def misled(self, name: str, run: str) -> list[tuple[str, str, dict[str, Any]]]:
         """The views that others rely on and that show something else than the tables of that name."""
         with self._session() as session:
-            found = session.raw.execute(_MISLED, {"base": self._base, "name": name, "views": list(VIEW_NAMES)}).fetchall()
+            found = misled(session, self._base, name)
         return [(view, "here", {"run_id": run, "found": f"{self._base}.{view}, which does not show {name}.{view}"})
-                for (view,) in found]
+                for view in found]
 
     def _generations(self, session: Session) -> list[tuple[int, str]]:
         found = session.raw.execute("SELECT nspname FROM pg_namespace WHERE starts_with(nspname, %s)",
                                     (f"{self._base}_",)).fetchall()
         matches = [re.fullmatch(rf"{self._base}_(\d+)", name) for (name,) in found]
-        return sorted((int(match[1]), match[0]) for match in matches if match and not _foreign(session, match[0]))
+        return sorted((int(match[1]), match[0]) for match in matches if match and holds_tables(session, match[0]))
 
     def next_name(self, session: Session) -> str:
         """What the next generation is called: whoever has a schema with such a name, it is not given twice."""
         found = session.raw.execute("SELECT substr(nspname, %s) FROM pg_namespace WHERE nspname ~ %s",
                                     (len(self._base) + 2, rf"^{self._base}_[0-9]+$")).fetchall()
         return f"{self._base}_{max((int(number) for (number,) in found), default=0) + 1}"
-
-
-def drop(session: Session, schema: str) -> None:
-    """Drop a schema of read tables, if it is there. Raises `LedgerUnavailable` where somebody keeps something else in it."""
-    other = _foreign(session, schema)
-    if other is not None:
-        raise LedgerUnavailable("LEDGER_FOREIGN", f"expected read tables to drop, found {other}, which is none",
-                                where=f"{session.url.shown} {schema}", next_step="move it to a schema of another name")
-    session.raw.execute(f'DROP SCHEMA IF EXISTS "{schema}" CASCADE')
-
-
-def _foreign(session: Session, schema: str) -> str | None:
-    """Something in a schema that is no part of read tables."""
-    row = session.raw.execute("SELECT relname FROM pg_class WHERE relnamespace = to_regnamespace(%s) AND relkind NOT IN "
-                              "('i', 'S', 't') AND NOT relname = ANY(%s) ORDER BY relname LIMIT 1",
-                              (f'"{schema}"', [*metadata.tables, *VIEW_NAMES, "alembic_version"])).fetchone()
-    return None if row is None else str(row[0])
 
 
 class PostgresShadow:
@@ -353,6 +320,8 @@ class PostgresShadow:
         """A generation that somebody still reads goes with a later swap."""
         from psycopg.errors import LockNotAvailable
 
+        if foreign(self._session, name) is not None:
+            return
         raw, key = self._session.raw, reading_key(self._shelf._url, name)
         row = raw.execute("SELECT pg_try_advisory_lock(%s)", (key,)).fetchone()
         if row is None or not row[0]:

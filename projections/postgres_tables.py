@@ -15,6 +15,7 @@ from ledger.errors import LedgerUnavailable
 from ledger.postgres_session import Session, lock_key
 from ledger.postgres_url import PostgresUrl
 from projections.output import Record, Rows
+from projections.read_tables import UNREADABLE
 from projections.tables import metadata
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class PostgresTables:
         found = self.select("SELECT has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = ?", (self.schema,))
         where = f"{url.shown} {self.schema}"
         if not found:
-            raise LedgerUnavailable("READ_TABLES_UNREADABLE", "expected read tables, found them gone: later ones took their "
+            raise LedgerUnavailable(UNREADABLE, "expected read tables, found them gone: later ones took their "
                                     "place", where=where, next_step="ask again")
         if not found[0][0]:
             raise LedgerUnavailable("LEDGER_DENIED", "expected the right to read the read tables, found none", where=where,
@@ -72,14 +73,15 @@ class PostgresTables:
 
     @contextmanager
     def _faults(self) -> Iterator[None]:
-        """What a session says; but a table that is not there is one of the read tables, which can be made again."""
+        """What a session says; but a table that is not there, or takes no more rows (a key is taken), can be made again."""
         try:
             with self._session.faults():
                 yield
         except LedgerUnavailable as error:
-            if error.code not in ("LEDGER_FOREIGN", "LEDGER_SCHEMA", "LEDGER_MISSING"):
+            state = getattr(error.__cause__, "sqlstate", None) or ""
+            if error.code not in ("LEDGER_FOREIGN", "LEDGER_SCHEMA", "LEDGER_MISSING") and not state.startswith("23"):
                 raise
-            raise LedgerUnavailable("READ_TABLES_UNREADABLE", error.what, where=error.where,
+            raise LedgerUnavailable(UNREADABLE, error.what, where=error.where,
                                     next_step="run `counterfoil rebuild`") from error
 
     @property

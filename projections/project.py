@@ -45,15 +45,16 @@ class Target(NamedTuple):
 
 
 def project(store: Store, head: StreamHead, target: Target, *, after: int = 0, until: int | None = None,
-            rooted: bool = True) -> State:
+            rooted: bool = True, root: bytes | None = None) -> State:
     """Project one run's events with `after < seq <= until`; the ones before are folded again, and make no rows.
 
     The run's own row gets the log's root at the end (with `rooted`), and none in the transactions on the way. Where one of
-    the events before cannot be read any more, the log is not what was told: the run is told again from zero.
+    the events before cannot be read any more, or they do not come to `root`, the log is not what was told: the run is told
+    again from zero.
     """
     if target.tally is not None:
         target.tally.clear()
-    work = _Projecting(store, head, target, after)
+    work = _Projecting(store, head, target, after, root)
     last = head.size if until is None else min(until, head.size)
     finding = work.go(last)
     if finding is not None and finding.seq <= after:
@@ -76,19 +77,27 @@ def project(store: Store, head: StreamHead, target: Target, *, after: int = 0, u
 class _Projecting:
     """One pass over a run. `stored` is the place of its last transaction."""
 
-    def __init__(self, store: Store, head: StreamHead, target: Target, after: int) -> None:
+    def __init__(self, store: Store, head: StreamHead, target: Target, after: int, root: bytes | None = None) -> None:
         self.state = State(head.run)
         self.projector: RunProjector = target.projector.begin(head.run)
         self.stored = after
         self._store = store
         self._target = target
         self._after = after
+        self._root = root if after else None
 
     def go(self, last: int) -> Finding | None:
         """Project until `last`; gives what stopped it before."""
         state, after, event_of = self.state, self._after, self.projector.event
+        told = Frontier() if self._root is not None else None
         try:
-            for _, event in reader.events(self._store, state.run, until=last):
+            for stored, event in reader.events(self._store, state.run, until=last):
+                if told is not None:
+                    told.append(stored.body)
+                    if stored.seq == after:
+                        if told.root() != self._root:
+                            return self._other(after)
+                        told = None
                 apply(state, event)
                 try:
                     event_of(state, event)
@@ -108,6 +117,10 @@ class _Projecting:
             return Finding(law="L5", run=state.run, seq=unreadable.seq, token=None, expected="an event that decodes",
                            found=unreadable.found)
         return None
+
+    def _other(self, seq: int) -> Finding:
+        return Finding(law="P1", run=self.state.run, seq=seq, token=None, expected="the log that was told",
+                       found="another one")
 
     def _failed(self, seq: int, type_: str, error: Exception) -> Finding:
         projector = self._target.projector

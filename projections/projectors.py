@@ -14,12 +14,16 @@ from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
-import ledger
 from ledger import upcasters
 from ledger.versions import VERSIONS
 from projections.projector import RunProjector
 from projections.tables import metadata
 from projections.views import statements
+
+_PROJECTOR = ("project", "projector", "records", "group_rows", "output", "tables")
+_RECORD = ("batch", "coalesce", "codec", "expressions", "graph", "ids", "laws", "reader", "tree", "upcaster_graph",
+           "upcasters", "versions")
+"""What reads and folds, beside all of `ledger/events` and `ledger/fold`. A test follows the imports."""
 
 
 class Projector(NamedTuple):
@@ -42,10 +46,10 @@ def run_projector() -> Projector:
 
 @cache
 def _code() -> str:
-    """Of the projector's code and the fold's, of tables and views."""
-    here, law = Path(__file__).parent, Path(next(iter(ledger.__path__)))
-    code = [here / f"{name}.py" for name in ("projector", "records", "group_rows", "output", "tables")]
-    code += [*sorted((law / "fold").glob("*.py")), *(law / f"{name}.py" for name in ("coalesce", "ids", "graph"))]
+    """Of the projector's code and of what reads and folds events, of tables and views."""
+    here, record = Path(__file__).parent, Path(upcasters.__file__).parent
+    code = [*(here / f"{name}.py" for name in _PROJECTOR), *(record / f"{name}.py" for name in _RECORD)]
+    code += [file for folder in ("events", "fold") for file in sorted((record / folder).glob("*.py"))]
     views = [*statements("sqlite"), *statements("postgresql")]
     texts = [*views, *(file.read_text(encoding="utf-8") for file in code)]
     return sha256("\0".join(texts).encode()).hexdigest()

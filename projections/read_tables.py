@@ -13,9 +13,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
+from ledger.errors import LedgerUnavailable
 from projections.output import Record, Rows
+from projections.tables import metadata
+
+UNREADABLE = "READ_TABLES_UNREADABLE"
+"""The code of tables that cannot be read as such, or not be added to: they are made again from the log."""
 
 KEPT = frozenset({"LEDGER_BUSY", "LEDGER_UNREACHABLE", "REBUILD_STOPPED"})
 """What stops a rebuild and says nothing against the tables it has made: the next one goes on with them."""
@@ -150,17 +155,49 @@ class Shelf(Protocol):
         ...
 
 
-def places(tables: ReadTables) -> dict[str, tuple[str, int]]:
-    """Run id to (fingerprint, seq) of the projector."""
-    found = tables.select("SELECT stream, fingerprint, seq FROM projection_places")
-    return {stream: (fingerprint, seq) for stream, fingerprint, seq in found}
+class Place(NamedTuple):
+    """How far a run is told, by the projector of that fingerprint: to `seq`, with the log's root if that was its end then;
+    `stuck` is the event that it cannot be told beyond.
+    """
+
+    fingerprint: str
+    seq: int
+    root: bytes | None
+    stuck: int | None
+
+
+def places(tables: ReadTables) -> dict[str, Place]:
+    """Run id to place. Raises `LedgerUnavailable` (READ_TABLES_UNREADABLE) for what no projector writes."""
+    found = tables.select("SELECT r.run_id, p.fingerprint, p.seq, r.root, r.unreadable_from_seq FROM p_runs r "
+                          "JOIN p_places p ON p.run = r.run")
+    for run, _, seq, root, stuck in found:
+        if not (isinstance(seq, int) and isinstance(root, bytes | None) and isinstance(stuck, int | None)):
+            raise LedgerUnavailable(UNREADABLE, f"expected a place, a root and where it stops, found {seq!r:.40}, "
+                                    f"{root!r:.40}, {stuck!r:.40} of run {run}", where=tables.where,
+                                    next_step="run `counterfoil rebuild`")
+    return {run: Place(*rest) for run, *rest in found}
+
+
+def unplaced(tables: ReadTables) -> list[tuple[str, int]]:
+    """(table, small number of a run) of places of no run, and of runs without a place: somebody edited them."""
+    without = tables.select("SELECT run FROM p_runs WHERE run NOT IN (SELECT run FROM p_places) ORDER BY run")
+    return [*(("p_runs", number) for (number,) in without), *_orphans(tables, "p_places")]
+
+
+def orphans(tables: ReadTables) -> list[tuple[str, int]]:
+    """(table, small number of a run) of rows of no run, in every table."""
+    return [one for table in metadata.tables if table != "p_runs" for one in _orphans(tables, table)]
+
+
+def _orphans(tables: ReadTables, table: str) -> list[tuple[str, int]]:
+    """By leaps over the key, whose first column is the run's number."""
+    found = tables.select(
+        f"WITH RECURSIVE found(run) AS (SELECT (SELECT min(run) FROM {table}) UNION ALL SELECT (SELECT min(o.run) "
+        f"FROM {table} o WHERE o.run > found.run) FROM found WHERE found.run IS NOT NULL) "
+        "SELECT run FROM found WHERE run IS NOT NULL AND run NOT IN (SELECT run FROM p_runs)")
+    return [(table, number) for (number,) in found]
 
 
 def told_runs(tables: ReadTables) -> set[str]:
     """The runs that tables tell of."""
     return {run for (run,) in tables.select("SELECT run_id FROM p_runs")}
-
-
-def stuck_runs(tables: ReadTables) -> set[str]:
-    """The runs that cannot be told to their end."""
-    return {run for (run,) in tables.select("SELECT run_id FROM p_runs WHERE unreadable_from_seq IS NOT NULL")}

@@ -22,7 +22,7 @@ from ledger.fold import State
 from ledger.store import Store, StreamHead
 from projections.project import Target, project
 from projections.projectors import Projector
-from projections.read_tables import ReadTables, Shadow, Shelf, places
+from projections.read_tables import UNREADABLE, ReadTables, Shadow, Shelf, places, unplaced
 from projections.tally import SUMMED, Tally
 
 ROUNDS_MAX = 3
@@ -81,8 +81,14 @@ def _can_be_kept(shelf: Shelf, name: str, projector: Projector) -> bool:
     """Whether the other runs of a generation may stand beside one that is made again."""
     if not shelf.is_of_this_schema(name):
         return False
-    with shelf.open(name) as tables:
-        return all(fingerprint == projector.fingerprint for fingerprint, _ in places(tables).values())
+    try:
+        with shelf.open(name) as tables:
+            made_by = {place.fingerprint for place in places(tables).values()}
+            return not unplaced(tables) and made_by <= {projector.fingerprint}
+    except LedgerUnavailable as error:
+        if error.code != UNREADABLE:
+            raise
+        return False
 
 
 class _Told(NamedTuple):
@@ -174,9 +180,10 @@ def _told(tables: ReadTables) -> dict[str, _Told]:
 
 def into(store: Store, head: StreamHead, target: Target) -> None:
     """Project a run from where its tables stand, in tables that nobody reads yet, and hold what they come to against it."""
-    found = target.tables.select("SELECT p.seq FROM p_runs r JOIN p_places p ON p.run = r.run WHERE r.run_id = ?",
+    found = target.tables.select("SELECT p.seq, r.root FROM p_runs r JOIN p_places p ON p.run = r.run WHERE r.run_id = ?",
                                  (head.run,))
-    state = project(store, head, target, after=int(found[0][0]) if found else 0)
+    seq, root = found[0] if found else (0, None)
+    state = project(store, head, target, after=seq, root=root)
     check(target.tables, head, state, target.tally)
 
 

@@ -26,7 +26,7 @@ from ledger.file_lock import FileLock
 from ledger.sqlite_store import checkpoint, sync
 from projections.read_tables import KEPT, ReadTables
 from projections.sqlite_tables import SqliteTables
-from projections.tables import metadata
+from projections.tables import COLUMNS, INDEXES, metadata
 from projections.tally import SUMMED
 from projections.views import VIEW_NAMES
 
@@ -74,16 +74,20 @@ class SqliteShelf:
         return SqliteTables(Path(name), write=write)
 
     def is_of_this_schema(self, name: str) -> bool:
-        """See `Shelf`. Whatever made the tables, the views are what others rely on."""
+        """See `Shelf`: nothing is missing of tables, columns, indexes and views, and nothing else would come in between."""
         with self.open(name) as tables:
-            found = {row[0] for row in tables.select("SELECT name FROM sqlite_master WHERE type = 'view'")}
-        return found.issuperset(VIEW_NAMES)
+            columns = dict(tables.select("SELECT name, (SELECT group_concat(name, ' ') FROM pragma_table_info(m.name)) FROM "
+                                         "sqlite_master m WHERE type = 'table'"))
+            found = set(tables.select("SELECT type, name FROM sqlite_master WHERE type <> 'table' AND sql IS NOT NULL"))
+        made = {*(("view", name) for name in VIEW_NAMES), *(("index", name) for name in INDEXES)}
+        return found == made and COLUMNS.items() <= columns.items()
 
     @contextmanager
     def shadow(self, purpose: str, base: str | None = None, without: str | None = None) -> Iterator[SqliteShadow]:
         """See `Shelf`."""
-        made = SqliteShadow(self._ledger, self._make, purpose, base, without)
+        made = SqliteShadow(self._ledger, self._make)
         try:
+            made.begin(purpose, base, without)
             yield made
         except Exception as error:
             if not (isinstance(error, LedgerUnavailable) and error.code in KEPT):
@@ -143,12 +147,16 @@ class SqliteShelf:
 class SqliteShadow:
     """The file `<ledger>.read.new`, its parts and what is said of it. See `projections.read_tables.Shadow`."""
 
-    def __init__(self, ledger: Path, make: MakeTables, purpose: str, base: str | None, without: str | None) -> None:
+    def __init__(self, ledger: Path, make: MakeTables) -> None:
         self._ledger = ledger
         self._make = make
         self._path = _shadow_of(ledger)
         self._said = _shadow_of(ledger, ".of")
         self._open: SqliteTables | None = None
+        self._purpose = _Purpose("", "", [], finished=False)
+
+    def begin(self, purpose: str, base: str | None, without: str | None) -> None:
+        """Go on with what there is, or begin."""
         left = self._left()
         if left is None or left.purpose != purpose or left.boot != _boot() or not (left.boot and self._path.exists()):
             self.remove()

@@ -9,6 +9,7 @@ microseconds since the epoch, durations microseconds.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import (
@@ -148,3 +149,9 @@ violations = _table(
 places = _table(
     "p_places", "projector", _text("projector", null=False), _text("fingerprint"), _big("seq"),
 )  # fmt: skip
+
+COLUMNS: Mapping[str, str] = {name: " ".join(column.name for column in table.c) for name, table in metadata.tables.items()}
+"""Table to its columns, in order."""
+
+INDEXES = frozenset(str(index.name) for table in metadata.tables.values() for index in table.indexes)
+"""The names of what is indexed beside the keys."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from projections.project import Target
 from projections.projectors import run_projector
 from projections.rebuild import into
 from projections.sqlite_shelf import SqliteShelf
+from projections.sqlite_tables import SqliteTables
 from projections.tally import Tally
 from tests.ledger import lawful, lawful_groups
 from tests.projections.reading import make
@@ -115,3 +117,24 @@ def test_a_run_that_a_part_still_holds_is_not_taken_twice(request: pytest.Fixtur
     ledger.rebuild(lambda progress: totals.append(progress.total))
     assert totals[0] == 0
     assert (ledger.differences(), ledger.left()) == ([], [])
+
+
+def test_a_copy_that_the_disk_does_not_take_leaves_nothing(
+    tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """W11, W13: of the tables that one run was to be made again beside; what is read stays, and next time there is room."""
+    ledger = pair(request, tmp_path, "sqlite")
+    ledger.catch_up()
+    before = ledger.dump()
+
+    def full(tables: SqliteTables, path: Path) -> None:
+        path.write_bytes(b"half of it")
+        path.with_name(f"{path.name}-journal").write_bytes(b"and its journal")
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patch, pytest.raises(sqlite3.OperationalError):
+        patch.setattr(SqliteTables, "copy_to", full)
+        ledger.rebuild(run=A)
+    assert ([name for name in ledger.left() if "lock" not in name], ledger.dump()) == ([], before)
+    ledger.rebuild(run=A)
+    assert ledger.dump() == before
