@@ -37,14 +37,17 @@ _decode = msgspec.json.Decoder(AnyEvent).decode
 
 
 class Undecodable(LedgerBroken):
-    """A body that is no event of a known type and version; reading stops at its seq and never skips it."""
+    """A body that is no event of a known type and version; reading stops at its seq and never skips it.
 
-    def __init__(self, run: str, seq: int, found: str) -> None:
+    `remedy` is what to do about it: bytes that are no event at all are read by no version.
+    """
+
+    def __init__(self, run: str, seq: int, found: str, remedy: str = "`counterfoil verify` says what does not hold") -> None:
         super().__init__(
             "EVENT_UNREADABLE",
             f"expected an event that this version reads, found {found}",
             where=f"run {run} seq {seq}",
-            next_step="read it with a version that knows it; earlier history stays readable",
+            next_step=f"{remedy}; earlier history stays readable",
         )
         self.run = run
         self.seq = seq
@@ -70,7 +73,7 @@ def decode(body: bytes, type_: str, version: int, *, run: str, seq: int) -> Even
         raise Undecodable(run, seq, f"a {type_} whose body is stored as {type(body).__name__}")
     try:
         event: Event = _decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Undecodable(run, seq, f"a {type_} that does not decode: {error}") from None
     return event
 
@@ -78,13 +81,13 @@ def decode(body: bytes, type_: str, version: int, *, run: str, seq: int) -> Even
 def listed(data: bytes, kind: tuple[str, int], name: str, shape: type[Listed]) -> Listed:
     """A long list that stands in a payload, for the field `name` of an event that was stored as `kind`.
 
-    Raises `msgspec.DecodeError` for one that is none.
+    Raises `msgspec.DecodeError` for one that is none, however deep.
     """
     steps = [step.lists[name] for step in upcasters.UPCASTERS.path(kind) or () if name in step.lists]
-    if not steps:
-        return msgspec.json.decode(data, type=shape)
-    found = msgspec.json.decode(data)
     try:
+        if not steps:
+            return msgspec.json.decode(data, type=shape)
+        found = msgspec.json.decode(data)
         for step in steps:
             found = step(found)
         return msgspec.convert(found, shape)
@@ -119,7 +122,7 @@ def _decode_earlier(body: bytes, type_: str, version: int, run: str, seq: int) -
     """An event of an earlier shape, upcast. What the body says of its type and version counts, not the columns."""
     if upcasters.UPCASTERS.path((type_, version)) is None:
         known = f"{type_} is known at version {VERSIONS[type_]}" if type_ in VERSIONS else "no such type is known"
-        raise Undecodable(run, seq, f"{type_} version {version} ({known})")
+        raise Undecodable(run, seq, f"{type_} version {version} ({known})", "read it with a version that knows it")
     if type(body) is not bytes:
         raise Undecodable(run, seq, f"a {type_} whose body is stored as {type(body).__name__}")
     try:

@@ -27,7 +27,7 @@ LEDGER_STREAM = "$ledger"
 
 RESERVED_NAMES = frozenset({"source", "discard", "continue", "fork"})
 
-_FAMILY = re.compile(r"(?:(\d+)|([A-Za-z][A-Za-z0-9_-]*@\d+):\d+)(?=[.:+/]|$)")
+_FAMILY = re.compile(r"(?:(\d{1,18})|([A-Za-z][A-Za-z0-9_-]*@\d+):\d+)(?=[.:+/]|$)")
 
 
 def is_text(text: str) -> bool:

@@ -6,6 +6,7 @@ first event that does not hold.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from hashlib import sha256
@@ -15,7 +16,7 @@ import msgspec
 from msgspec.structs import replace
 
 from ledger import ids, upcasters
-from ledger.codec import TYPE_OF, VERSIONS, decode, event_token, listed, said
+from ledger.codec import TYPE_OF, VERSIONS, Undecodable, decode, event_token, listed, said
 from ledger.events import (
     BatchFlushed,
     BatchOutput,
@@ -37,6 +38,8 @@ from ledger.store import Payload, Store, Stored
 
 Listed = TypeVar("Listed")
 
+NO_COLUMN_HOLDS = 2**63
+
 _LISTED = frozenset({RunStarted, TokenExpanded, BatchFlushed, TokensCoalesced, CoalesceFailed})
 """Events whose long lists may stand in a payload."""
 
@@ -48,17 +51,29 @@ def events(store: Store, run: str, after: int = 0, until: int | None = None) -> 
 
     Raises `Undecodable` at a body that cannot be read and `LawBroken` (L4, L6) where columns or lists do not hold.
     """
-    for stored in store.read(run, after, until):
-        event = decode(stored.body, stored.type, stored.v, run=run, seq=stored.seq)
-        kind = type(event)
-        columns = (event.seq, TYPE_OF[kind], event.v, event_token(event), event.at)
-        if (stored.seq, stored.type, stored.v, stored.token, stored.at) != columns and not _are_its_own(stored, event):
-            _columns_differ(run, stored, event)
-        if event.run != run or not _is_row_of(stored.row_index, stored.token):
-            _columns_differ(run, stored, event)
-        if kind in _LISTED:
-            event = resolved(store, event, (stored.type, stored.v))
-        yield stored, event
+    return _decoded(store, run, store.read(run, after, until))
+
+
+def unreadable(store: Store, run: str) -> Iterator[tuple[Stored, str]]:
+    """Every event of a run at which `events` would stop, and what is found there; it is read once, to its end."""
+    last: deque[Stored] = deque(maxlen=1)
+
+    def noted() -> Iterator[Stored]:
+        for stored in store.read(run):
+            last.append(stored)
+            yield stored
+
+    read = noted()
+    while True:
+        try:
+            for _ in _decoded(store, run, read):
+                pass
+            return
+        except Undecodable as found:
+            fault = found.found
+        except LawBroken as broken:
+            fault = str(broken.finding)
+        yield last[0], fault
 
 
 def confirmed_writes(store: Store, run: str) -> Iterator[tuple[SinkWriteIntended, SinkWriteConfirmed]]:
@@ -72,6 +87,20 @@ def confirmed_writes(store: Store, run: str) -> Iterator[tuple[SinkWriteIntended
             intended[event.write] = event
         elif isinstance(event, SinkWriteConfirmed) and event.write in intended:
             yield intended.pop(event.write), event
+
+
+def _decoded(store: Store, run: str, read: Iterator[Stored]) -> Iterator[tuple[Stored, Event]]:
+    for stored in read:
+        event = decode(stored.body, stored.type, stored.v, run=run, seq=stored.seq)
+        kind = type(event)
+        columns = (event.seq, TYPE_OF[kind], event.v, event_token(event), event.at)
+        if (stored.seq, stored.type, stored.v, stored.token, stored.at) != columns and not _are_its_own(stored, event):
+            _columns_differ(run, stored, event)
+        if event.run != run or not _is_row_of(stored.row_index, stored.token):
+            _columns_differ(run, stored, event)
+        if kind in _LISTED:
+            event = resolved(store, event, (stored.type, stored.v))
+        yield stored, event
 
 
 _SHORT: Mapping[str, object] = {"graph_list": None, "outputs_list": None, "facts_list": None, "collisions_list": {},
@@ -88,12 +117,16 @@ def _is_row_of(row: int | None, token: str | None) -> bool:
 
 
 def row_index_of(token: str | None) -> int | None:
-    """The index column `row_index`: the source row a token descends from, None for a batch output or no token."""
+    """The index column `row_index`: the source row a token descends from, None for a batch output or no token.
+
+    A number that is too long to be one is told as one that no column holds.
+    """
     if token is None:
         return None
-    if token.isdecimal():
-        return int(token)
-    family = ids.family(token)
+    try:
+        family = int(token) if token.isdecimal() else ids.family(token)
+    except ValueError:
+        return NO_COLUMN_HOLDS
     return family if isinstance(family, int) else None
 
 

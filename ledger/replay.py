@@ -150,7 +150,7 @@ class MergedData:
         for one in self._waiting:
             try:
                 self._check(one, payloads)
-            except (msgspec.DecodeError, TypeError, UnicodeDecodeError):
+            except (msgspec.DecodeError, TypeError, UnicodeDecodeError, RecursionError):
                 self._find(one, "a payload that is no row")
         self._waiting.clear()
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
+from math import inf
 from typing import Any, NamedTuple
 
 from ledger.errors import LedgerBroken
@@ -75,7 +76,7 @@ class Upcasters:
 
     def uncovered(self, kinds: Iterable[tuple[str, int, int]]) -> list[tuple[str, int, int]]:
         """Of the kinds that a store holds (type, version, number of events), those that cannot be read."""
-        return sorted(one for one in kinds if self.path((one[0], one[1])) is None)
+        return sorted((one for one in kinds if self.path((one[0], one[1])) is None), key=_place_of)
 
     @cached_property
     def _paths(self) -> dict[Kind, tuple[Upcaster, ...]]:
@@ -87,6 +88,12 @@ class Upcasters:
                                where="ledger.upcasters", next_step="this is a defect: mend the table")
         steps = {one.of: one for one in self.table}
         return {kind: _path(steps, kind) for kind in steps}
+
+
+def _place_of(kind: tuple[object, object, int]) -> tuple[str, float, str]:
+    """Where a stored kind stands in a list: by its type, then by its version; what is no number comes last."""
+    type_, version, _ = kind
+    return str(type_), version if isinstance(version, int | float) else inf, repr(version)
 
 
 def _path(steps: Mapping[Kind, Upcaster], kind: Kind) -> tuple[Upcaster, ...]:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from hashlib import sha256
 
 from ledger import reader
+from ledger.codec import Undecodable
 from ledger.laws import Finding
 from ledger.store import Store
 
@@ -20,15 +21,19 @@ Read = Callable[[str, int, int], bytes]
 
 
 def artifacts(store: Store, run: str, read: Read) -> list[Finding]:
-    """A finding for each confirmed write whose bytes are not in its file any more."""
+    """A finding for each confirmed write whose bytes are not in its file any more; behind one that cannot be read, none."""
     findings: list[Finding] = []
-    for intent, write in reader.confirmed_writes(store, run):
-        if intent.offset is None:
-            continue
-        found = _look(read, write.uri, intent.offset, write.size_bytes - intent.offset, write.content_hash)
-        if found is not None:
-            findings.append(Finding(law="R4", run=run, seq=write.seq, token=None, found=found,
-                                    expected=f"the bytes of write {write.write} at {intent.offset} of {write.uri}"))
+    try:
+        for intent, write in reader.confirmed_writes(store, run):
+            if intent.offset is None:
+                continue
+            found = _look(read, write.uri, intent.offset, write.size_bytes - intent.offset, write.content_hash)
+            if found is not None:
+                findings.append(Finding(law="R4", run=run, seq=write.seq, token=None, found=found,
+                                        expected=f"the bytes of write {write.write} at {intent.offset} of {write.uri}"))
+    except Undecodable as unreadable:
+        findings.append(Finding(law="R4", run=run, seq=unreadable.seq, token=None, expected="an event that says what was "
+                                "written", found=unreadable.found))
     return findings
 
 

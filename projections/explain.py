@@ -33,8 +33,8 @@ def explain(tables: ReadTables, store: Store, run: str, token: str) -> Answer:
     """
     known = _row(tables, f"SELECT * FROM tokens {_OF_TOKEN}", run, token)
     if known is None:
-        raise UsageError("TOKEN_UNKNOWN", f"expected a token of run {run}, found none named {token!r:.200}", where=run,
-                         next_step=_instead(tables, run, token))
+        raise UsageError("TOKEN_UNKNOWN", f"expected a token of run {run}, found none named {token!r:.200}"
+                         f"{_untold(tables, run)}", where=run, next_step=_instead(tables, run, token))
     about = _row(tables, "SELECT * FROM runs WHERE run_id = ?", run) or {}
     routing, outcome = routing_of(tables, run, token), outcome_of(tables, run, token)
     states = _states(tables, store, run, token)
@@ -57,6 +57,14 @@ def explain(tables: ReadTables, store: Store, run: str, token: str) -> Answer:
     }
 
 
+def _untold(tables: ReadTables, run: str) -> str:
+    """What is to be added where something is not found in a run that is not told to its end; else nothing."""
+    found = _row(tables, "SELECT unreadable_from_seq AS seq FROM runs WHERE run_id = ?", run)
+    if found is None or found["seq"] is None:
+        return ""
+    return f", but nothing is told of this run from seq {found['seq']} on: `counterfoil show {run}` says why"
+
+
 def _instead(tables: ReadTables, run: str, name: str) -> str:
     """Whom to ask about a name that is no token: a group that merged nothing by its opener, a batch by its first member."""
     if _row(tables, "SELECT group_id FROM coalesce_groups WHERE run_id = ? AND group_id = ?", run, name) is not None:
@@ -71,8 +79,8 @@ def explain_row(tables: ReadTables, store: Store, run: str, row: int) -> Answer:
     """The story of a source row: its root token's, and in brief every token it became. Raises `UsageError` (ROW_UNKNOWN)."""
     if _row(tables, "SELECT seq FROM rows WHERE run_id = ? AND row_index = ?", run, row) is None:
         found = _row(tables, "SELECT rows_read FROM runs WHERE run_id = ?", run) or {}
-        raise UsageError("ROW_UNKNOWN", f"expected a row from 0 to {int(found.get('rows_read') or 0) - 1}, found {row}",
-                         where=run, next_step="rows count from 0")
+        raise UsageError("ROW_UNKNOWN", f"expected a row from 0 to {int(found.get('rows_read') or 0) - 1}, found {row}"
+                         f"{_untold(tables, run)}", where=run, next_step="rows count from 0")
     return explain(tables, store, run, ids.root_token(row))
 
 
@@ -249,7 +257,7 @@ def _payload(store: Store, run: str, number: int) -> Any:
         return ERASED
     try:
         return msgspec.json.decode(payload.bytes)
-    except (msgspec.DecodeError, TypeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, TypeError, RecursionError):
         return UNREADABLE
 
 

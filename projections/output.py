@@ -123,5 +123,5 @@ def _text(payload: Payload | None) -> str:
         value = msgspec.json.decode(payload.bytes)
         text = value if isinstance(value, str) else payload.bytes.decode()
         return text.replace("\0", NUL_SHOWN)
-    except (msgspec.DecodeError, UnicodeDecodeError, TypeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, TypeError, RecursionError):
         return UNREADABLE

@@ -98,11 +98,11 @@ class _Projecting:
                         if told.root() != self._root:
                             return self._other(after)
                         told = None
-                apply(state, event)
                 try:
+                    apply(state, event)
                     event_of(state, event)
-                except MemoryError:
-                    raise  # which is nothing that the next one who reads this event would meet
+                except (LawBroken, MemoryError):
+                    raise  # of which the second is nothing that the next one who reads this event would meet
                 except Exception as error:
                     return self._failed(event.seq, TYPE_OF[type(event)], error)
                 seq = event.seq

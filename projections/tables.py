@@ -153,5 +153,5 @@ places = _table(
 COLUMNS: Mapping[str, str] = {name: " ".join(column.name for column in table.c) for name, table in metadata.tables.items()}
 """Table to its columns, in order."""
 
-INDEXES = frozenset(str(index.name) for table in metadata.tables.values() for index in table.indexes)
-"""The names of what is indexed beside the keys."""
+INDEXES: Mapping[str, str] = {str(index.name): table.name for table in metadata.tables.values() for index in table.indexes}
+"""Index to its table, beside the keys."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 import migrations
-from counterfoil.cli import output
+from counterfoil.cli import output, standing
 from counterfoil.cli.options import debug_option, form_option, ledger_option, ledger_url, open_ledger
+from counterfoil.collector import quiet_collector
 from counterfoil.keeping import Keeping
 from counterfoil.ledgers import Ledger, keeping_of
-from ledger import upcasters
+from ledger import reader, upcasters
 from ledger.errors import LedgerUnavailable
 
 
@@ -57,37 +60,28 @@ def current(url: str | None, form: str) -> int:
 def check(url: str | None, form: str) -> int:
     """Say whether the ledger stands at this version's schema, with its guards, and every event in it can be read.
 
-    Exit 6 when not; so for a server that may lose what it acknowledged. Read tables that are not current are named, and no
-    fault: whoever reads them next brings them up to date or makes them again.
+    The whole log is read for that, event by event. Exit 6 when not; so for a server that may lose what it acknowledged. Read
+    tables that are not current are named, and no fault: whoever reads them next brings them up to date or makes them again.
     """
     url = ledger_url(url)
     keeping = keeping_of(url)
-    standing = _standing(keeping, url)
+    schema = _standing(keeping, url)
+    quiet_collector()
     with open_ledger(url) as ledger:
         if read_only := keeping.safety():
             output.note(read_only)
         guards, unreadable, tables = ledger.store.guards(), _unreadable(ledger), ledger.standing()
-    if tables.state != "current":
-        output.note(f"READ_TABLES_{tables.state.upper()}: {tables.why}; {_NEXT[tables.state]}")
-    answer = {**standing, "guards": guards, "unreadable_events": unreadable, "read_tables": tables.state}
+    standing.say(tables)
+    answer = {**schema, "guards": guards, "unreadable_events": unreadable, "read_tables": tables.state}
     counted = {name: len(value) if isinstance(value, list) else value for name, value in answer.items()}
     _answer(counted if form == output.TABLE else answer, form)
     _refuse(keeping.shown, guards, unreadable)
     return 0
 
 
-_NEXT = {
-    "none": "the next command that reads them makes them",
-    "behind": "the next command that reads them brings them up to date",
-    "stale": "the next command that reads them, or `counterfoil rebuild`, makes them again",
-    "ahead": "`counterfoil verify` says whether the log was cut; the next command that reads them makes them again",
-    "incomplete": "they tell what stands before it",
-}
-
-
-def _refuse(where: str, guards: list[str], unreadable: list[dict[str, object]]) -> None:
+def _refuse(where: str, guards: list[str], unreadable: list[dict[str, Any]]) -> None:
     """What was found, a line each; the worst is the command's error."""
-    kinds = ["{count} of {type} version {version}, the first in run {run} seq {seq}".format(**one) for one in unreadable]
+    kinds = [_text(one) for one in unreadable]
     for fault in guards[1:]:
         output.note(f"LEDGER_SCHEMA: {fault}")
     for kind in kinds if guards else kinds[1:]:
@@ -97,22 +91,40 @@ def _refuse(where: str, guards: list[str], unreadable: list[dict[str, object]]) 
                                 where=where, next_step="`counterfoil verify` says whether the record still holds")
     if kinds:
         raise LedgerUnavailable("LEDGER_EVENTS", f"expected events that this version reads, found {kinds[0]}", where=where,
-                                next_step="use a version that knows them")
+                                next_step="`counterfoil verify` says what does not hold" if unreadable[0]["known"]
+                                else "use a version that knows them")
 
 
-def _unreadable(ledger: Ledger) -> list[dict[str, object]]:
-    """Each kind of event that is really in the log, and is neither known nor led to a known one by upcasters."""
-    kinds = {(type_, version): count for type_, version, count in upcasters.UPCASTERS.uncovered(ledger.store.kinds())}
-    first: dict[tuple[str, int], tuple[str, int]] = {}
-    for head in ledger.heads() if kinds else []:
-        for event in ledger.store.read(head.run):
-            if (event.type, event.v) in kinds:
-                first.setdefault((event.type, event.v), (head.run, event.seq))
-    return [{"type": type_, "version": version, "count": count, "run": run, "seq": seq}
-            for (type_, version), count in kinds.items() for run, seq in (first.get((type_, version), ("?", 0)),)]
+def _text(one: dict[str, Any]) -> str:
+    where = "{count} of {type} version {version}, the first in run {run} seq {seq}".format(**one)
+    return f"{where}: {one['found']}" if one["known"] else where
 
 
-def _standing(keeping: Keeping, url: str) -> dict[str, object]:
+def _unreadable(ledger: Ledger) -> list[dict[str, Any]]:
+    """Each kind of event that cannot be read, how many of them, where the first is and what stands there.
+
+    Before those of kinds that are `known`, so that it is their bytes, columns or lists that do not hold, those that are
+    neither known nor led to a known kind by upcasters; they are counted in the whole table, also where they are of no run.
+    """
+    unknown = {(type_, version): _kind(type_, version, count)
+               for type_, version, count in upcasters.UPCASTERS.uncovered(ledger.store.kinds())}
+    broken: dict[tuple[str, int], dict[str, Any]] = {}
+    for head in ledger.heads():
+        for stored, found in reader.unreadable(ledger.store, head.run):
+            kind = (stored.type, stored.v)
+            one = unknown.get(kind) or broken.setdefault(kind, _kind(*kind, 0, known=True))
+            if one["known"]:
+                one["count"] += 1
+            if one["found"] is None:
+                one.update(run=head.run, seq=stored.seq, found=found)
+    return [*unknown.values(), *broken.values()]
+
+
+def _kind(type_: str, version: int, count: int, *, known: bool = False) -> dict[str, Any]:
+    return {"type": type_, "version": version, "known": known, "count": count, "run": "?", "seq": 0, "found": None}
+
+
+def _standing(keeping: Keeping, url: str) -> dict[str, Any]:
     if not keeping.exists():
         raise LedgerUnavailable("LEDGER_MISSING", "expected a ledger, found none", where=keeping.shown,
                                 next_step="`counterfoil db upgrade` makes one")
@@ -122,7 +134,7 @@ def _standing(keeping: Keeping, url: str) -> dict[str, object]:
     return {"ledger": shown, "revision": found, "head": head, "current": found == head}
 
 
-def _answer(standing: dict[str, object], form: str) -> None:
+def _answer(standing: dict[str, Any], form: str) -> None:
     if form == output.TABLE:
         output.table([standing])
     else:

@@ -63,10 +63,10 @@ def let_go() -> None:
 
 
 def rows(name: str, found: Iterable[Mapping[str, Any]], form: str, *, complete: bool = True,
-         columns: Sequence[str] | None = None, why: str = UNREADABLE) -> None:
+         columns: Sequence[str] | None = None, why: str | None = UNREADABLE) -> None:
     """A list of rows: `{"schema", "rows", "complete"}`, one object a line, or a table of `columns`.
 
-    `why` says what is missing when it is not complete, where the answer itself cannot.
+    `why` says what is missing when it is not complete, where the answer itself cannot; None when that has been said.
     """
     if form == JSON:
         _put(_as_json({"schema": f"counterfoil/{name}/1", "rows": list(found), "complete": complete}))
@@ -77,7 +77,7 @@ def rows(name: str, found: Iterable[Mapping[str, Any]], form: str, *, complete: 
                 return
     else:
         table(list(found), columns)
-    if not complete:
+    if not complete and why is not None:
         note(f"incomplete: {why}")
 
 

@@ -7,7 +7,7 @@ import time
 import click
 
 from counterfoil import api
-from counterfoil.cli import output
+from counterfoil.cli import output, standing
 from counterfoil.cli.options import debug_option, form_option, ledger_option, open_ledger
 from counterfoil.cli.rebuilding import rebuilding
 from counterfoil.collector import quiet_collector
@@ -31,15 +31,17 @@ def command(run: str | None, verify: bool, processes: int | None, url: str | Non
             with rebuilding() as progress:
                 made = ledger.rebuild(name, processes=processes, progress=progress)
             events = sum(head.size for head in ledger.heads() if name in (None, head.run))
+            stopped = standing.stopped(ledger, name)
+            standing.say_stopped(stopped)
             if form == output.TABLE:
                 output.say(f"read tables made again: {made} ({events} events, "
                            f"{events / max(time.monotonic() - began, 1e-3):,.0f} a second)")
             else:
-                output.answer("rebuild", {"read_tables": made, "run": name, "events": events}, form)
+                output.answer("rebuild", {"read_tables": made, "run": name, "events": events, "complete": not stopped}, form)
             return 0
-        found = ledger.differences(name)
-    rows = [one._asdict() for one in found]
-    output.rows("rebuild", rows, form)
+        standing.announce(ledger)
+        found, stopped = ledger.differences(name), standing.stopped(ledger, name)
+    output.rows("rebuild", [one._asdict() for one in found], form, complete=not stopped, why=None)
     if found:
         output.note(f"PROJECTION_DIFFERS: expected the read tables to say what the log says, found {len(found)} rows that "
                     f"differ, the first in {found[0].table}; run `counterfoil rebuild`")

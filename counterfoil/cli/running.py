@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -29,15 +30,35 @@ FAILING = ("failed", "quarantined", "diverted")
 
 def driven(drive: Callable[[Hooks], Receipt], url: str, run: str, fail_on: tuple[str, ...], form: str) -> int:
     """Drive a run, print what became of every row and the receipt; gives the exit code."""
-    with signals() as stopping, progress() as advance:
-        try:
-            receipt = drive(Hooks(stopping, advance))
-        except RunIncomplete:
-            advance(-1)
-            with suppress(CounterfoilError):  # the fault is what has to be told
-                answer_interrupted(url, run, form)
-            raise
-    return told(url, receipt, fail_on, form)
+    with said_once():
+        with signals() as stopping, progress() as advance:
+            try:
+                receipt = drive(Hooks(stopping, advance))
+            except RunIncomplete:
+                advance(-1)
+                with suppress(CounterfoilError):  # the fault is what has to be told
+                    answer_interrupted(url, run, form)
+                raise
+        return told(url, receipt, fail_on, form)
+
+
+@contextmanager
+def said_once() -> Iterator[None]:
+    """The read tables are brought up to date when the run has ended, and again for its summary where that did not go well:
+    what is the matter with them is said the first time only.
+    """
+    log, said = logging.getLogger("counterfoil"), set[str]()
+
+    def is_new(record: logging.LogRecord) -> bool:
+        before = len(said)
+        said.add(record.getMessage())
+        return len(said) > before
+
+    log.addFilter(is_new)
+    try:
+        yield
+    finally:
+        log.removeFilter(is_new)
 
 
 def tell_notices(prepared: Prepared) -> None:

@@ -11,7 +11,7 @@ import msgspec
 
 from counterfoil import api
 from counterfoil.api import Verified
-from counterfoil.cli import output
+from counterfoil.cli import output, standing
 from counterfoil.cli.options import debug_option, form_option, ledger_option, open_ledger
 from counterfoil.collector import quiet_collector
 from ledger.errors import UsageError
@@ -31,10 +31,10 @@ def command(run: str | None, expect: str | None, world: bool, url: str | None, f
         raise UsageError("USAGE", "expected a run with --expect", where="counterfoil verify", next_step="name the run")
     quiet_collector()
     with open_ledger(url) as ledger:
-        if run is None:
-            found = api.verify_all(ledger, world=world)
-        else:
-            found = [api.verify_in(ledger, api.find_run(ledger, run), receipt, world=world)]
+        name = api.find_run(ledger, run) if run is not None else None
+        standing.announce(ledger)
+        found = (api.verify_all(ledger, world=world) if name is None else
+                 [api.verify_in(ledger, name, receipt, world=world)])
     answers = [_answer(one) for one in found]
     if form == output.TABLE:
         for one in found:

@@ -10,6 +10,7 @@ import pytest
 import migrations
 from counterfoil.ledgers import Ledger
 from projections.read_tables import ReadTables
+from tests.doors.kept import on_files
 from tests.doors.story import PIPELINE, ROWS
 from tests.doors.told import Told, ask, done, tell, write
 from tests.kit import both
@@ -89,7 +90,8 @@ def test_an_event_of_an_unknown_type_or_version_is_named_with_its_count_and_firs
     assert told.code == 6
     assert told.error.startswith("LEDGER_EVENTS: ")
     assert f"2 of RowSeen version 1, the first in run x seq {size + 1};" in told.error
-    seen = {"type": "RowSeen", "version": 1, "count": 2, "run": "x", "seq": size + 1}
+    seen = {"type": "RowSeen", "version": 1, "known": False, "count": 2, "run": "x", "seq": size + 1,
+            "found": "RowSeen version 1 (no such type is known)"}
     assert told.answer["unreadable_events"] == [seen]
     add(ledger, size + 3, "RowRead", 99)
     told = check(ledger)
@@ -98,6 +100,83 @@ def test_an_event_of_an_unknown_type_or_version_is_named_with_its_count_and_firs
     assert told.answer["unreadable_events"][0]["seq"] == size + 3
     table = tell("db", "check", ledger=ledger.url)
     assert table.code == 6 and table.out.splitlines()[1].split()[-2] == "2"
+
+
+def change(place: Place, seq: int, column: str, value: str) -> None:
+    """Change a stored event of run x behind the guards' back; they stand again afterwards."""
+    (stream,), = place.query("SELECT stream FROM streams WHERE run_id = 'x'")
+    statement = f"UPDATE events SET {column} = {value} WHERE stream = {stream} AND seq = {seq}"
+    if place.file:
+        guards = [(name, sql) for name, sql in place.query("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'")]
+        place.execute(*(f"DROP TRIGGER {name}" for name, _ in guards), statement, *(sql for _, sql in guards))
+    else:
+        place.execute("ALTER TABLE events DISABLE TRIGGER USER", statement, "ALTER TABLE events ENABLE TRIGGER USER")
+
+
+def as_bytes(place: Place, body: bytes) -> str:
+    """Bytes as a literal."""
+    return f"X'{body.hex()}'" if place.file else f"'\\x{body.hex()}'"
+
+
+def seqs(place: Place, type_: str) -> list[int]:
+    """Where the events of a type stand in run x."""
+    return [seq for (seq,) in place.query("SELECT seq FROM events WHERE stream = (SELECT stream FROM streams WHERE run_id = "
+                                          f"'x') AND type = '{type_}' ORDER BY seq")]
+
+
+BROKEN = {
+    "nothing": b"",
+    "half": b'{"type":"RowRead","run":"x"',
+    "no text": b'{"type":"RowRead","run":"\xff"}',
+    "another event": b'{"type":"SourceExhausted","rows":1}',
+    "nested too deeply": b'{"type":' + b"[" * 50_000 + b"]" * 50_000 + b"}",
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_an_event_whose_bytes_do_not_decode_is_found(ledger: Place, what: str) -> None:
+    """F7, W12: exit 6, of which type and where; as no version reads it `verify` is named; the rest is read too."""
+    done("run", "pipeline.yaml", "--run-id", "y", ledger=ledger.url)
+    second, last = seqs(ledger, "RowRead")[1], seqs(ledger, "RunSealed")[0]
+    change(ledger, second, "body", as_bytes(ledger, BROKEN[what]))
+    told = check(ledger)
+    assert (told.code, told.answer["guards"]) == (6, [])
+    assert told.err.splitlines()[-1].startswith("LEDGER_EVENTS: ")
+    assert f"1 of RowRead version 1, the first in run x seq {second}: " in told.err and "`counterfoil verify`" in told.err
+    (found,) = told.answer["unreadable_events"]
+    assert (found["type"], found["version"], found["known"], found["count"], found["run"], found["seq"]) == (
+        "RowRead", 1, True, 1, "x", second)
+    change(ledger, second + 1, "body", as_bytes(ledger, b"{"))
+    change(ledger, last, "body", as_bytes(ledger, b"{"))
+    assert sum(one["count"] for one in check(ledger).answer["unreadable_events"]) == 3
+
+
+def test_an_event_that_is_not_what_its_columns_say_is_found(ledger: Place) -> None:
+    """F7, law L6: whoever reads the run stops there; an unknown kind beside it keeps its own line and its own remedy."""
+    first = seqs(ledger, "RowRead")[0]
+    change(ledger, first, "at", "7")
+    told = check(ledger)
+    assert told.code == 6 and f"1 of RowRead version 1, the first in run x seq {first}: L6 at run x" in told.err
+    add(ledger, seqs(ledger, "RunSealed")[0] + 1, "RowSeen", 1)
+    told = check(ledger)
+    lines = [line for line in told.err.splitlines() if line.startswith("LEDGER_EVENTS")]
+    assert len(lines) == 2 and "RowRead" in lines[0] and "1 of RowSeen version 1" in lines[1] and "version that" in lines[1]
+    assert [one["known"] for one in told.answer["unreadable_events"]] == [False, True]
+
+
+@on_files
+def test_versions_that_are_no_numbers_are_named_like_others(folder: Path) -> None:
+    """F7, W12: a column of a file holds anything."""
+    write({"pipeline.yaml": PIPELINE, "in.csv": ROWS})
+    place = Place(f"sqlite:///{folder}/ledger.db")
+    done("run", "pipeline.yaml", "--run-id", "x", ledger=place.url)
+    for seq, version in zip(seqs(place, "RowRead"), ("9", "'zz'", "x'00ff'", "CAST(x'fffe' AS TEXT)", "1.5"), strict=False):
+        change(place, seq, "v", version)
+    change(place, seqs(place, "RunClaimed")[0], "type", "CAST(x'fffe' AS TEXT)")
+    for form in ("json", "jsonl", "table"):
+        told = tell("db", "check", "-o", form, ledger=place.url)
+        assert (told.code, told.err.count("LEDGER_EVENTS: ")) == (6, 6), told.err
+        assert "1 of RowRead version 9," in told.err and "1 of RowRead version zz," in told.err
 
 
 # --- read tables ---------------------------------------------------------------------------------------------------------

@@ -26,7 +26,8 @@ GROWN = ('op.add_column("streams", sa.Column("note", sa.Text))\n'
 """What a next revision of the log may bring: a column and an index."""
 
 FASTER = 'op.create_index("p_tokens_by_sink", "p_tokens", ["run", "sink_name"])'
-"""What one of the read tables may bring."""
+WIDER = 'op.add_column("p_tokens", sa.Column("more", sa.Text))'
+"""What one of the read tables may bring: an index, a column."""
 
 
 def put_in_force(patch: pytest.MonkeyPatch, folder: Path, body: str, branch: Branch = "log") -> str:

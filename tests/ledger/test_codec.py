@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger import events as e
+from ledger import upcasters
 from ledger.codec import (
     LEDGER_EVENTS,
     RUN_EVENTS,
@@ -21,8 +22,11 @@ from ledger.codec import (
     decode,
     encode,
     event_token,
+    listed,
 )
 from ledger.fold import APPLY
+from ledger.graph import Graph
+from ledger.upcasters import Upcaster, Upcasters
 from tests.ledger import arbitrary
 from tests.ledger.lawful_many import LAWFUL
 
@@ -119,6 +123,10 @@ def test_every_event_of_a_run_occurs_in_a_lawful_log() -> None:
 
 
 ROUTED = b'{"type":"Routed","token":"0","node":"g","label":"go","edge":"g:go"}'
+NESTED = (b"[" * 50_000 + b"]" * 50_000, b'{"a":' * 50_000 + b"1" + b"}" * 50_000, b"[" * 50_000)
+DEEP = [prefix + nested + b"}" for nested in NESTED
+        for prefix in (b'{"type":', b'{"more":', b'{"type":"Routed","more":', b'{"type":"Routed","token":')]
+"""Bodies with a value nested deeper than anybody reads: as the type, before it, after it, in place of a field."""
 
 
 @pytest.mark.parametrize(
@@ -141,6 +149,7 @@ ROUTED = b'{"type":"Routed","token":"0","node":"g","label":"go","edge":"g:go"}'
         (ROUTED + b"x", "Routed", 1, "a Routed that does not decode"),
         (b'{"type":"Routed","token":"\\ud800","node":"g","label":"go","edge":"e"}', "Routed", 1, "does not decode"),
         (b"[" * 100_000, "Routed", 1, "a Routed that does not decode"),
+        *((body, "Routed", 1, "a Routed that does not decode") for body in DEEP),
     ],
 )
 def test_a_body_that_is_no_known_event_is_refused_with_its_place(
@@ -152,6 +161,32 @@ def test_a_body_that_is_no_known_event_is_refused_with_its_place(
     assert words in raised.value.found and (raised.value.run, raised.value.seq) == ("r", 9)
     assert str(raised.value).startswith("EVENT_UNREADABLE: ") and "run r seq 9" in str(raised.value)
     assert "\n" not in str(raised.value) and raised.value.exit_code == 5
+
+
+@pytest.mark.parametrize("body", [b"", *DEEP, ROUTED.replace(b"go", b"\xff")])
+@pytest.mark.parametrize("kind", [("Routed", 1), ("RunStarted", 1)])
+def test_whoever_meets_bytes_that_do_not_decode_is_sent_to_verify(body: bytes, kind: tuple[str, int]) -> None:
+    """W12: no version reads them, of today's shapes or of earlier ones; one reads an event that is unknown to this one."""
+    with pytest.raises(Undecodable, match="`counterfoil verify`") as raised:
+        decode(body, *kind, run="r", seq=9)
+    assert "that knows it" not in raised.value.next_step
+    with pytest.raises(Undecodable, match="version that knows it") as raised:
+        decode(body, kind[0], 99, run="r", seq=9)
+    assert "verify" not in raised.value.next_step
+    with pytest.raises(Undecodable, match="`counterfoil verify`"):
+        decode(body.decode("latin-1"), *kind, run="r", seq=9)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("nested", NESTED, ids=["lists", "maps", "open"])
+@pytest.mark.parametrize("kind", [("RunStarted", 2), ("Grown", 1)])
+def test_a_list_payload_nested_too_deeply_is_no_list(kind: tuple[str, int], nested: bytes,
+                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+    """W12, law L4: in the shape of today and in one that is read by an upcaster, wherever it is nested."""
+    grown = Upcaster(("Grown", 1), ("RunStarted", 2), dict, lists={"graph_list": lambda found: found})
+    monkeypatch.setattr(upcasters, "UPCASTERS", Upcasters([*upcasters.UPCASTERS.table, grown], VERSIONS))
+    for data in (nested, b'{"nodes":[],"edges":[],"more":' + nested + b"}", b'{"nodes":[' + nested + b"]}"):
+        with pytest.raises(msgspec.DecodeError):
+            listed(data, kind, "graph_list", Graph)
 
 
 @given(st.binary(max_size=200))

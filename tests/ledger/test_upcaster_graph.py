@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -126,6 +127,17 @@ def test_what_a_store_holds_and_nobody_reads_is_listed() -> None:
     kinds = [("RunStarted", 1, 3), ("RunStarted", 2, 9), ("RunStarted", 3, 1), ("RowRead", 1, 5), ("RowSeen", 1, 4)]
     assert UPCASTERS.uncovered(kinds) == [("RowSeen", 1, 4), ("RunStarted", 3, 1)]
     assert UPCASTERS.uncovered(lawful_groups.all_arrived().store().kinds()) == []
+
+
+def test_versions_that_are_no_numbers_are_listed_too() -> None:
+    """W12: a column may hold anything; numbers stand in their order, before what is none."""
+    strange: list[tuple[Any, Any, int]] = [("RowRead", "zz", 1), ("RowRead", 10, 1), ("RowRead", None, 1), ("RowRead", 9, 1),
+                                           (b"RowRead", 1, 1), (7, 1, 1), ("RowRead", b"1", 1), ("RowRead", 1.5, 1)]
+    for kinds in (strange, strange[::-1]):
+        found = UPCASTERS.uncovered(kinds)
+        assert sorted(found, key=repr) == sorted(strange, key=repr)
+        assert [version for type_, version, _ in found if type_ == "RowRead"][:3] == [1.5, 9, 10]
+    assert UPCASTERS.uncovered(strange) == UPCASTERS.uncovered(strange[::-1])
 
 
 def test_a_changed_upcaster_changes_the_fingerprint() -> None:

@@ -16,6 +16,7 @@ import pytest
 import migrations
 from counterfoil.ledgers import Ledger
 from ledger import sqlite_store
+from projections import tables
 from tests.doors.told import ask, done, tell, write
 from tests.ledger import invented
 from tests.ledger.revisions import COLUMNS, Place
@@ -50,9 +51,13 @@ def place(request: pytest.FixtureRequest, folder: Path) -> Place:
 
 @contextmanager
 def next_version(folder: Path, body: str, branch: migrations.Branch = "log") -> Iterator[str]:
-    """A version of the program that has one more revision."""
+    """A version of the program that has one more revision, and knows what it makes."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sqlite_store, "TABLES", sqlite_store.TABLES | {"events_by_type"})
+        if body == invented.FASTER:
+            patch.setitem(tables.INDEXES, "p_tokens_by_sink", "p_tokens")
+        if body == invented.WIDER:
+            patch.setitem(tables.COLUMNS, "p_tokens", f"{tables.COLUMNS['p_tokens']} more")
         scripts = folder / "next_version"
         scripts.mkdir()
         yield invented.put_in_force(patch, scripts, body, branch)
@@ -228,7 +233,7 @@ def test_read_tables_without_a_run_are_made_again_too(place: Place, folder: Path
     done("db", "upgrade", ledger=place.url)
     assert ask("runs", ledger=place.url)["rows"] == []
     write(logs.load(f"{ERAS[-1]}/stopped").files)
-    with next_version(folder, 'op.add_column("p_tokens", sa.Column("more", sa.Text))', "read"):
+    with next_version(folder, invented.WIDER, "read"):
         stale(place)
     stale(place)
     assert ask("run", "pipeline.yaml", "--run-id", "first", ledger=place.url)["status"] in ("completed", "interrupted")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -109,7 +110,7 @@ SHAPES = ["DROP INDEX p_tokens_open", "ALTER TABLE p_tokens ADD COLUMN x TEXT", 
 def test_an_edit_of_the_tables_themselves_is_found_and_mended(ledger: Kept, database: str, statement: str) -> None:
     """W13, F7: of another schema, whatever their revision says; also when only one run is to be made again."""
     whole = ledger.dump()
-    for mend in (ledger.catch_up, lambda: ledger.rebuild(run="a")):
+    for mend in (ledger.catch_up, partial(ledger.rebuild, run="a")):
         ledger.edit(statement.removesuffix(" CASCADE" if database == "sqlite" else ""), name=ledger.shelf.generation())
         assert standing(ledger).state == "stale"
         mend()
@@ -133,7 +134,7 @@ def test_what_was_put_beside_the_tables_is_found(ledger: Kept, database: str, st
     "UPDATE p_runs SET root = 'abc' WHERE run_id = 'b'", "UPDATE p_runs SET unreadable_from_seq = 'x'"])
 def test_values_that_no_projector_writes_are_said_to_be_that(ledger: Kept, database: str, statement: str) -> None:
     """W13, F7: a column of SQLite takes anything; typed, with the command that helps, and that command does help."""
-    for mend in (ledger.rebuild, lambda: ledger.rebuild(run="a")):
+    for mend in (ledger.rebuild, partial(ledger.rebuild, run="a")):
         ledger.edit(statement, name=ledger.shelf.generation())
         for act in (ledger.catch_up, ledger.differences, lambda: standing(ledger)):
             with pytest.raises(LedgerUnavailable, match=r"READ_TABLES_UNREADABLE.*counterfoil rebuild"):
