@@ -27,7 +27,10 @@ LEDGER_STREAM = "$ledger"
 
 RESERVED_NAMES = frozenset({"source", "discard", "continue", "fork"})
 
-_FAMILY = re.compile(r"(?:(\d{1,18})|([A-Za-z][A-Za-z0-9_-]*@\d+):\d+)(?=[.:+/]|$)")
+ROW_DIGITS_MAX = 18
+"""A row's number has no more, so that every column holds it."""
+
+_FAMILY = re.compile(rf"(?:(\d{{1,{ROW_DIGITS_MAX}}})|([A-Za-z][A-Za-z0-9_-]*@\d+):\d+)(?=[.:+/]|$)")
 
 
 def is_text(text: str) -> bool:

@@ -123,10 +123,9 @@ def row_index_of(token: str | None) -> int | None:
     """
     if token is None:
         return None
-    try:
-        family = int(token) if token.isdecimal() else ids.family(token)
-    except ValueError:
+    if len(token) > ids.ROW_DIGITS_MAX and token[: ids.ROW_DIGITS_MAX + 1].isdecimal():
         return NO_COLUMN_HOLDS
+    family = int(token) if token.isdecimal() else ids.family(token)
     return family if isinstance(family, int) else None
 
 

@@ -94,7 +94,9 @@ def answer(url: str, receipt: Receipt, form: str) -> dict[str, int]:
         with Ledger(url) as ledger, ledger.catch_up() as tables:
             found = fates(tables, receipt.run)
     except LedgerUnavailable as error:
-        fault = error
+        fault = LedgerUnavailable("READ_TABLES_FAULT", f"expected read tables to tell its fates, found {error.code}: "
+                                  f"{error.what}", where=f"run {receipt.run}, which is {receipt.status}", next_step="the "
+                                  f"receipt holds; mend that, then `counterfoil show {receipt.run}`")
     if form == output.TABLE:
         output.say(f"run {receipt.run} {receipt.status}: {receipt.rows} rows, {receipt.tokens} tokens, "
                    f"{sum(receipt.outcomes.values())} with exactly one end")

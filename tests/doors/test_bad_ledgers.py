@@ -308,7 +308,8 @@ def test_the_receipt_is_printed_though_the_read_tables_cannot_be_had() -> None:
     in_the_way = Path(f"{LEDGER}.read.lock")
     in_the_way.mkdir()
     told = tell("run", "pipeline.yaml", "--run-id", "x", "-o", "json")
-    assert (told.code, told.error.split(":")[0]) == (6, "LEDGER_MISSING")
+    assert (told.code, told.error.split(":")[0]) == (6, "READ_TABLES_FAULT")
+    assert "found LEDGER_MISSING" in told.error and "run x, which is completed" in told.error
     assert (told.answer["status"], told.answer["fates"]) == ("completed", None)
     shown = tell("run", "pipeline.yaml", "--run-id", "y")
     assert (shown.code, "run y completed: " in shown.out) == (6, True)
