@@ -19,7 +19,7 @@ from ledger.errors import LedgerUnavailable
 from ledger.postgres_copy import COPY_EVENTS, COPY_PAYLOADS, event_rows, payload_rows
 from ledger.postgres_session import PATIENCE, Patience, Session, lock_key
 from ledger.postgres_url import PostgresUrl
-from ledger.rows import EARLY, FETCH_ROWS, paged, payload_of
+from ledger.rows import EARLY, FETCH_ROWS, pages, payload_of
 from ledger.store import Part, Payload, StoreConflict, Stored, StreamHead
 
 Asked = TypeVar("Asked")
@@ -204,9 +204,11 @@ class PostgresStore:
         stream = self._stream(run)
         last = until if until is not None else 2**62
         if stream is not None:
-            yield from map(Stored._make, paged(after, lambda place: self._select(
-                "SELECT seq, type, v, token, row_index, at, body FROM events "
-                "WHERE stream = %s AND seq > %s AND seq <= %s ORDER BY seq LIMIT %s", (stream, place, last, FETCH_ROWS))))
+            for rows in pages(after, lambda place: self._select(
+                    "SELECT seq, type, v, token, row_index, at, body FROM events "
+                    "WHERE stream = %s AND seq > %s AND seq <= %s ORDER BY seq LIMIT %s",
+                    (stream, place, last, FETCH_ROWS))):
+                yield from map(Stored._make, rows)
 
     def payloads(self, run: str, numbers: Sequence[int]) -> dict[int, Payload]:
         """See `ledger.store.Store`."""
@@ -221,10 +223,10 @@ class PostgresStore:
         """See `ledger.store.Store`."""
         stream = self._stream(run)
         if stream is not None:
-            yield from map(payload_of, paged(first - 1, lambda place: self._select(
-                "SELECT n, salt, bytes, permanent FROM payloads "
-                "WHERE stream = %s AND n > %s AND n <= %s ORDER BY n LIMIT %s",
-                (stream, place, last, FETCH_ROWS))))
+            for rows in pages(first - 1, lambda place: self._select(
+                    "SELECT n, salt, bytes, permanent FROM payloads "
+                    "WHERE stream = %s AND n > %s AND n <= %s ORDER BY n LIMIT %s", (stream, place, last, FETCH_ROWS))):
+                yield from map(payload_of, rows)
 
     def kinds(self) -> list[tuple[str, int, int]]:
         """See `ledger.store.Store`."""

@@ -16,11 +16,11 @@ EARLY = ("SELECT run_id FROM streams WHERE EXISTS (SELECT 1 FROM {table} WHERE {
 Row = Sequence[Any]
 
 
-def paged(after: int, page: Callable[[int], Sequence[Row]]) -> Iterator[Row]:
-    """Every row past a place, in order. `page` gives up to `FETCH_ROWS` past one; each row begins with its own place."""
+def pages(after: int, page: Callable[[int], Sequence[Row]]) -> Iterator[Sequence[Row]]:
+    """Every row past a place, in order, page by page: `page` gives up to `FETCH_ROWS`. Each row begins with its place."""
     while True:
         rows = page(after)
-        yield from rows
+        yield rows
         if len(rows) < FETCH_ROWS:
             return
         after = rows[-1][0]

@@ -25,7 +25,7 @@ from ledger.errors import LedgerUnavailable, UsageError
 from ledger.file_lock import DISK_FAULTS, FileLock
 from ledger.file_uri import UNDECODABLE, as_text, file_uri
 from ledger.guards import TRIGGERS
-from ledger.rows import EARLY, FETCH_ROWS, paged, payload_of
+from ledger.rows import EARLY, FETCH_ROWS, pages, payload_of
 from ledger.store import Part, Payload, StoreConflict, Stored, StreamHead
 
 PAGE_BYTES = 8192
@@ -125,9 +125,10 @@ class SqliteStore:
         stream = self._stream(run)
         last = until if until is not None else 2**62
         if stream is not None:
-            yield from map(Stored._make, paged(after, lambda place: self._select(
-                "SELECT seq, type, v, token, row_index, at, body FROM events "
-                "WHERE stream = ? AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?", (stream, place, last, FETCH_ROWS))))
+            for rows in pages(after, lambda place: self._select(
+                    "SELECT seq, type, v, token, row_index, at, body FROM events "
+                    "WHERE stream = ? AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?", (stream, place, last, FETCH_ROWS))):
+                yield from map(Stored._make, rows)
 
     def payloads(self, run: str, numbers: Sequence[int]) -> dict[int, Payload]:
         """See `ledger.store.Store`."""
@@ -146,9 +147,10 @@ class SqliteStore:
         """See `ledger.store.Store`."""
         stream = self._stream(run)
         if stream is not None:
-            yield from map(payload_of, paged(first - 1, lambda place: self._select(
-                "SELECT n, salt, bytes, permanent FROM payloads WHERE stream = ? AND n > ? AND n <= ? ORDER BY n LIMIT ?",
-                (stream, place, last, FETCH_ROWS))))
+            for rows in pages(first - 1, lambda place: self._select(
+                    "SELECT n, salt, bytes, permanent FROM payloads "
+                    "WHERE stream = ? AND n > ? AND n <= ? ORDER BY n LIMIT ?", (stream, place, last, FETCH_ROWS))):
+                yield from map(payload_of, rows)
 
     def kinds(self) -> list[tuple[str, int, int]]:
         """See `ledger.store.Store`."""
