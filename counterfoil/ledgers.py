@@ -97,7 +97,7 @@ class Ledger:
         with _of_read_tables(self.shown):
             shelf = self.keeping.shelf()
             how = Rebuild(run_projector(), self.progress, self._helpers(None))
-            return shelf.open(catching.catch_up(self.store, shelf, self.tell, how))
+            return catching.caught_up(self.store, shelf, self.tell, how)
 
     def rebuild(self, run: str | None = None, *, processes: int | None = None,
                 progress: Callable[[Progress], None] = lambda progress: None) -> str:

@@ -34,7 +34,8 @@ _HARMLESS = ("random", "random_normal", "clock_timestamp", "timeofday", "gen_ran
              "system", "array_sample", "array_shuffle")
 """Functions that give another answer each time, and do nothing else."""
 _PG_FUNCTIONS = ("pg_typeof", "pg_column_size")
-_STEPS_OUT = r"_to_xml(schema|_and_xmlschema)?$|^(current_setting|txid_.*|dblink.*|lo_.*|has_.*_privilege)$"
+_STEPS_OUT = (r"_to_xml(schema|_and_xmlschema)?$|"
+              "^(current_setting|txid_.*|dblink.*|lo_.*|has_.*_privilege|.*_description|to_reg.*)$")
 """Functions that the catalog calls stable and that read what lies outside, or run texts as SQL."""
 
 _FUNCTIONS = (
@@ -62,6 +63,9 @@ _WHOLE = (
     "pg_column_size(asked.*) <= {size} THEN true ELSE ('a row of ' || pg_column_size(asked.*) || ' bytes')::bool END"
 )
 
+
+_CATALOG_TYPE = re.compile("reg(class|collation|config|dictionary|namespace|oper|operator|proc|procedure|role|type)")
+"""Types whose values are numbers in the catalog and read as the names there."""
 
 _TOO_LONG = re.compile(r"a row of \d+ bytes")
 
@@ -145,6 +149,8 @@ def _check_names(raw: Connection, found: Sequence[Word], place: _Place) -> None:
               if word.names and (_is_sign(after, "(") or _is_sign(before, "."))}
     qualified = [(word.value, name.value) for word, name in _qualified(found) if word.start not in logs]
     for word in found:
+        if word.names and _CATALOG_TYPE.fullmatch(word.value):
+            raise ValueError(f"{word.value}, which names what is outside the ledger")
         if word.names and word.value.startswith("pg_") and word.value != "pg_catalog" \
                 and word.value not in (*_PG_FUNCTIONS, place.log):
             raise ValueError(f"{word.value}, which is outside the ledger")

@@ -25,7 +25,7 @@ SCHEMA_CHARS_MAX = 40
 """A schema's name, so that what is derived from it stays within PostgreSQL's 63 bytes."""
 
 _NAME = re.compile(rf"(?!pg_)[a-z_][a-z0-9_]{{0,{SCHEMA_CHARS_MAX - 1}}}")
-_OF_READ_TABLES = re.compile(r".*_read(_new|_compared|_\d+)?")
+_OF_READ_TABLES = re.compile(r".*_read(_new|_compared|_[0-9]+)?")
 """What `projections.postgres_shelf` calls the schemas of a ledger's read tables, which it makes and drops."""
 _EMPTY = re.compile(r"[?&]schema=(&|$)")
 _EXPECTED = "postgresql+psycopg://USER:PASSWORD@HOST/NAME"
@@ -74,7 +74,8 @@ def parsed(url: str) -> PostgresUrl:
     if not _NAME.fullmatch(schema):
         raise _invalid("a schema that is no plain lower-case name of ours (pg_… is the server's)")
     if _OF_READ_TABLES.fullmatch(schema):
-        raise _invalid("a schema that is named like read tables (…_read, …_read_1), which are dropped when they are old")
+        raise _invalid("a schema that is named like those of read tables (…_read, …_read_1, …_read_new)",
+                       "choose another name; a schema that has this one can be renamed: ALTER SCHEMA … RENAME TO …")
     if "dbname" in options:
         raise _invalid("a second database among the options")
     if "password" in options:
@@ -91,6 +92,8 @@ def parsed(url: str) -> PostgresUrl:
     return PostgresUrl(parameters, schema, f"postgresql://{where}/{quote(found.database)}?schema={schema}")
 
 
-def _invalid(found: str) -> UsageError:
-    return UsageError("LEDGER_URL_INVALID", f"expected {_EXPECTED}, found {found}", where="--ledger",
-                      next_step="write an @ or a / in user, password or name as %40 or %2F; ?schema=NAME names the schema")
+_STEP = "write an @ or a / in user, password or name as %40 or %2F; ?schema=NAME names the schema"
+
+
+def _invalid(found: str, next_step: str = _STEP) -> UsageError:
+    return UsageError("LEDGER_URL_INVALID", f"expected {_EXPECTED}, found {found}", where="--ledger", next_step=next_step)

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from ledger.errors import LedgerUnavailable
 from ledger.events import BatchStarted, RunClaimed, RunInterrupted, StepFailed
 from ledger.store import Store
 from projections.explain import event_at
@@ -31,8 +32,15 @@ def is_complete(tables: ReadTables, run: str | None = None) -> bool:
 
 
 def show(tables: ReadTables, run: str) -> Answer:
-    """One run: its row, what became of its tokens, its joins, its batches, its sinks, its violations."""
-    row = tables.records("SELECT * FROM runs WHERE run_id = ?", (run,))[0]
+    """One run: its row, what became of its tokens, its joins, its batches, its sinks, its violations.
+
+    Raises `LedgerUnavailable` (READ_TABLES_BEHIND) where nothing is told of it yet.
+    """
+    rows = tables.records("SELECT * FROM runs WHERE run_id = ?", (run,))
+    if not rows:
+        raise LedgerUnavailable("READ_TABLES_BEHIND", "expected read tables that tell of this run, found none yet",
+                                where=f"run {run} in {tables.where}", next_step="let somebody who may write read once")
+    row = rows[0]
     return {
         "run": run,
         **row,

@@ -24,6 +24,9 @@ DIFFERENCES_MAX = 20
 DONE = ("current", "incomplete")
 """The states of tables that there is nothing to do about."""
 
+SWAPS_MAX = 10
+"""How many generations may be swapped in while one reader looks for the newest."""
+
 NOT_TOLD = Place("", 0, None, None)
 NOT_TO_WRITE = frozenset({"LEDGER_READ_ONLY", "LEDGER_DENIED"})
 
@@ -44,6 +47,18 @@ class Difference(NamedTuple):
     table: str
     side: str
     row: dict[str, Any]
+
+
+def caught_up(store: Store, shelf: Shelf, tell: Tell = lambda line: None, how: Rebuild | None = None) -> ReadTables:
+    """The read tables at the end of every run, open to read; others, where these were dropped for them meanwhile."""
+    for _ in range(SWAPS_MAX):
+        name = shelf.generation()
+        try:
+            return shelf.open(catch_up(store, shelf, tell, how))
+        except LedgerUnavailable as error:
+            if error.code != UNREADABLE or shelf.generation() == name:
+                raise
+    return shelf.open(catch_up(store, shelf, tell, how))
 
 
 def catch_up(store: Store, shelf: Shelf, tell: Tell = lambda line: None, how: Rebuild | None = None) -> str:
@@ -93,7 +108,7 @@ def _carried_on(store: Store, shelf: Shelf, projector: Projector, tell: Tell = l
             return None  # nobody can say who made tables that tell of nothing
         for head in runs(store):
             place = known.get(head.run, NOT_TOLD)
-            if place.seq < head.size and place.stuck is None:
+            if _is_late(place, head):
                 try:
                     project(store, head, Target(tables, projector), after=place.seq, root=place.root)
                 except LedgerUnavailable as error:
@@ -104,15 +119,20 @@ def _carried_on(store: Store, shelf: Shelf, projector: Projector, tell: Tell = l
     return name
 
 
+def _is_late(place: Place, head: StreamHead) -> bool:
+    """Whether there is more to tell of a run, if only its root."""
+    return place.stuck is None and (place.seq < head.size or (place.seq == head.size and place.root is None))
+
+
 def standing(store: Store, shelf: Shelf, projector: Projector, name: str | None) -> Standing:
     """How a generation stands to the log."""
     if name is None:
         return Standing("none", "no read tables yet")
     if not shelf.is_of_this_schema(name):
         return Standing("stale", "they are of another schema")
-    heads = {head.run: head for head in runs(store)}
     with shelf.open(name) as tables:
         known, wrong = places(tables), unplaced(tables)
+    heads = {head.run: head for head in runs(store)}  # looked at last: what is told is in the log
     other = sorted({place.fingerprint for place in known.values()} - {projector.fingerprint})
     if other:
         return Standing("stale", f"they were made by projector {other[0]}, this one is {projector.fingerprint}")
@@ -126,7 +146,7 @@ def standing(store: Store, shelf: Shelf, projector: Projector, name: str | None)
             return Standing("ahead", f"they tell of run {run} to event {place.seq} by another log than this one")
     for head in heads.values():
         place = known.get(head.run, NOT_TOLD)
-        if place.seq < head.size and place.stuck is None:
+        if _is_late(place, head):
             return Standing("behind", f"run {head.run} is told to event {place.seq} of {head.size}")
     stuck = sorted(run for run, place in known.items() if place.stuck is not None)
     if stuck:

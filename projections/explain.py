@@ -58,9 +58,11 @@ def explain(tables: ReadTables, store: Store, run: str, token: str) -> Answer:
 
 
 def _untold(tables: ReadTables, run: str) -> str:
-    """What is to be added where something is not found in a run that is not told to its end; else nothing."""
+    """What is to be added where something is not found in a run that is not told, or not to its end; else nothing."""
     found = _row(tables, "SELECT unreadable_from_seq AS seq FROM runs WHERE run_id = ?", run)
-    if found is None or found["seq"] is None:
+    if found is None:
+        return ", but nothing is told of this run yet"
+    if found["seq"] is None:
         return ""
     return f", but nothing is told of this run from seq {found['seq']} on: `counterfoil show {run}` says why"
 

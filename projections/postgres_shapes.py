@@ -21,9 +21,15 @@ _SHAPE = """
     UNION ALL SELECT 'i', relname, NULL FROM found WHERE relkind = 'i'
         AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = found.oid)
         AND relname <> 'alembic_version_pkc'
-    UNION ALL SELECT 'k', f.relname, NULL FROM found f JOIN pg_constraint k ON k.conrelid = f.oid AND k.contype = 'p'
-    UNION ALL SELECT 't', t.tgname, NULL FROM found f JOIN pg_trigger t ON t.tgrelid = f.oid WHERE NOT t.tgisinternal"""
-"""Tables with their columns, views, indexes that are no key's, keys, and triggers of a schema."""
+    UNION ALL SELECT 'k', f.relname, NULL FROM found f JOIN pg_constraint k ON k.conrelid = f.oid AND k.contype = 'p'"""
+"""Tables with their columns, views, indexes that are no key's, and keys of a schema."""
+
+_OTHERS = """
+    SELECT relname AS name FROM pg_class WHERE relnamespace = to_regnamespace(%(schema)s) AND relkind NOT IN ('i', 't')
+        AND NOT relname = ANY(%(ours)s)
+    UNION ALL SELECT proname FROM pg_proc WHERE pronamespace = to_regnamespace(%(schema)s)
+    UNION ALL SELECT typname FROM pg_type WHERE typnamespace = to_regnamespace(%(schema)s) AND typtype IN ('e', 'd', 'r')
+    ORDER BY name LIMIT 1"""
 
 _MISLED = """
     WITH whole AS (
@@ -43,10 +49,10 @@ _MISLED = """
 
 
 def is_whole(session: Session, schema: str) -> bool:
-    """Whether tables, columns, keys, indexes and views are those that the migrations make, and no others."""
+    """Whether tables, columns, keys, indexes and views are those that the migrations make; indexes may be added."""
     found = {tuple(row) for row in session.raw.execute(_SHAPE, (schema,)).fetchall()}
     bare = {(kind, name, None) for kind, names in (("v", VIEW_NAMES), ("i", INDEXES), ("k", COLUMNS)) for name in names}
-    return found == bare | {("r", name, columns) for name, columns in COLUMNS.items()}
+    return found >= bare | {("r", name, columns) for name, columns in COLUMNS.items()}
 
 
 def holds_tables(session: Session, schema: str) -> bool:
@@ -72,7 +78,6 @@ def drop(session: Session, schema: str) -> None:
 
 def foreign(session: Session, schema: str) -> str | None:
     """Something in a schema that is no part of read tables."""
-    row = session.raw.execute("SELECT relname FROM pg_class WHERE relnamespace = to_regnamespace(%s) AND relkind NOT IN "
-                              "('i', 'S', 't') AND NOT relname = ANY(%s) ORDER BY relname LIMIT 1",
-                              (f'"{schema}"', [*COLUMNS, *VIEW_NAMES, "alembic_version"])).fetchone()
+    ours = [*COLUMNS, *VIEW_NAMES, "alembic_version", "p_runs_run_seq"]
+    row = session.raw.execute(_OTHERS, {"schema": f'"{schema}"', "ours": ours}).fetchone()
     return None if row is None else str(row[0])

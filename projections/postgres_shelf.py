@@ -99,7 +99,7 @@ class PostgresShelf:
         return PostgresTables(self._url, name, write=write, owner=owner, shared=shared)
 
     def is_of_this_schema(self, name: str) -> bool:
-        """See `Shelf`: nothing is missing of tables, columns, indexes and views, and nothing else would come in between."""
+        """See `Shelf`: nothing is missing of tables, columns, indexes and views."""
         with self._session() as session:
             return is_whole(session, name)
 
@@ -159,7 +159,7 @@ class PostgresShelf:
     def _generations(self, session: Session) -> list[tuple[int, str]]:
         found = session.raw.execute("SELECT nspname FROM pg_namespace WHERE starts_with(nspname, %s)",
                                     (f"{self._base}_",)).fetchall()
-        matches = [re.fullmatch(rf"{self._base}_(\d+)", name) for (name,) in found]
+        matches = [re.fullmatch(rf"{self._base}_([0-9]+)", name) for (name,) in found]
         return sorted((int(match[1]), match[0]) for match in matches if match and holds_tables(session, match[0]))
 
     def next_name(self, session: Session) -> str:

@@ -116,6 +116,8 @@ class _Projecting:
         except Undecodable as unreadable:
             return Finding(law="L5", run=state.run, seq=unreadable.seq, token=None, expected="an event that decodes",
                            found=unreadable.found)
+        if state.seq < last:
+            return Finding(law="L1", run=state.run, seq=state.seq + 1, token=None, expected="an event", found="none")
         return None
 
     def _other(self, seq: int) -> Finding:

@@ -166,14 +166,17 @@ class Place(NamedTuple):
     stuck: int | None
 
 
+_PLACED = (str, str, int, bytes | None, int | None)
+
+
 def places(tables: ReadTables) -> dict[str, Place]:
     """Run id to place. Raises `LedgerUnavailable` (READ_TABLES_UNREADABLE) for what no projector writes."""
     found = tables.select("SELECT r.run_id, p.fingerprint, p.seq, r.root, r.unreadable_from_seq FROM p_runs r "
                           "JOIN p_places p ON p.run = r.run")
-    for run, _, seq, root, stuck in found:
-        if not (isinstance(seq, int) and isinstance(root, bytes | None) and isinstance(stuck, int | None)):
-            raise LedgerUnavailable(UNREADABLE, f"expected a place, a root and where it stops, found {seq!r:.40}, "
-                                    f"{root!r:.40}, {stuck!r:.40} of run {run}", where=tables.where,
+    for row in found:
+        if not all(isinstance(value, kind) for value, kind in zip(row, _PLACED, strict=True)):
+            raise LedgerUnavailable(UNREADABLE, f"expected a run, who told it, how far, its root and where it stops, found "
+                                    f"{', '.join(f'{value!r:.40}' for value in row)}", where=tables.where,
                                     next_step="run `counterfoil rebuild`")
     return {run: Place(*rest) for run, *rest in found}
 

@@ -35,13 +35,13 @@ def say(standing: Standing) -> None:
 def announce(ledger: Ledger) -> None:
     """Say it before they are compared with the log: tables that are merely behind, or not there, tell nothing wrong.
 
-    Tables that cannot be read as such are what the comparison finds.
+    Tables that cannot be read as such, or not by this login, are what the comparison finds.
     """
     try:
         found = ledger.standing()
         left = stopped(ledger) if found.state == "behind" else []
     except LedgerUnavailable as error:
-        if error.code != UNREADABLE:
+        if error.code not in (UNREADABLE, "LEDGER_DENIED"):
             raise
         return
     if found.state in ("stale", "ahead", "incomplete"):

@@ -115,6 +115,8 @@ REFUSED = {
         "SELECT pg_try_advisory_lock(1)", "SELECT pg_reload_conf()", "SELECT pg_export_snapshot()",
         "SELECT pg_switch_wal()", "SELECT txid_current()", "SELECT pg_current_xact_id()", "SELECT * FROM pg_authid",
         "SELECT * FROM pg_catalog.pg_class", 'SELECT * FROM "pg_settings"', "SELECT * FROM pg_stat_activity",
+        "SELECT obj_description(1)", "SELECT 1259::regclass", "SELECT (1259::oid)::pg_catalog.regclass::text",
+        "SELECT CAST(10 AS regrole)", "SELECT to_regclass('x')",
         "SELECT pg_get_functiondef(1)", "SELECT has_table_privilege('others.wages', 'SELECT')",
     ],
     "of others": [

@@ -229,6 +229,17 @@ def test_what_somebody_else_keeps_under_such_a_name_is_left_alone(ledger: Kept, 
     assert schema == "new" or ledger.dump()["rows"]
 
 
+@pytest.mark.parametrize("what", ["SEQUENCE {}.mine", "FUNCTION {}.mine() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+                                  "TYPE {}.mine AS ENUM ('one')", "DOMAIN {}.mine AS int"])
+def test_whatever_somebody_else_keeps_there_is_something(ledger: Kept, postgres_url: str, what: str) -> None:
+    """F5: not only tables."""
+    with connected(postgres_url) as raw:
+        raw.execute(f"CREATE SCHEMA {BASE}_new".encode())
+        raw.execute(f"CREATE {what.format(f'{BASE}_new')}".encode())
+    with pytest.raises(LedgerUnavailable, match=r"LEDGER_FOREIGN.*mine"):
+        ledger.rebuild()
+
+
 # --- who waits for whom ------------------------------------------------------------------------------------------------
 
 

@@ -226,6 +226,10 @@ def test_a_reader_sees_tables_that_are_behind_and_is_told_so(guarded: Guarded) -
     assert (told.code, [row["run_id"] for row in told.rows]) == (0, ["story"])
     assert told.error.startswith("READ_TABLES_BEHIND: ") and "later" in told.error
     assert guarded.tell("rob", "db", "check").err.startswith("READ_TABLES_BEHIND: ")
+    for command in (("show", "later"), ("explain", "later", "0"), ("explain", "later", "--row", "0")):
+        asked = guarded.tell("rob", *command)
+        assert asked.code in (2, 6) and "UNEXPECTED" not in asked.err, asked.err
+        assert "READ_TABLES_BEHIND" in asked.err.splitlines()[-1] or "nothing is told of this run yet" in asked.err
     guarded.done("abe", "runs")
     assert guarded.done("rob", "runs", "-o", "json").count('"later"') == 1
 
@@ -268,6 +272,21 @@ def test_a_login_without_a_role_is_refused_everything(guarded: Guarded) -> None:
     guarded.done("ann", "run", "pipeline.yaml", "--run-id", "story")
     for command in (*READING, ("verify",), ("run", "pipeline.yaml"), ("db", "upgrade"), ("rebuild",)):
         assert "guarded_reader" in guarded.refused("eve", *command)
+
+
+def test_who_may_look_at_the_log_alone_is_told_what_it_says(guarded: Guarded) -> None:
+    """F1, F6: bytes, guards and laws are no secret of the read tables; that those were not compared is said."""
+    guarded.done("ann", "run", "pipeline.yaml", "--run-id", "story")
+    with guarded.session() as session:
+        session.execute("GRANT USAGE ON SCHEMA guarded TO eve")
+        session.execute("GRANT SELECT ON ALL TABLES IN SCHEMA guarded TO eve")
+    told = guarded.tell("eve", "verify", "story", "-o", "json")
+    assert (told.code, told.answer["integrity"]["ok"], told.answer["lawfulness"]["ok"]) == (0, True, True)
+    assert told.error.startswith("READ_TABLES_NOT_COMPARED: ")
+    with guarded.session("founder") as session:
+        session.execute("ALTER TABLE events DISABLE TRIGGER USER")
+        session.execute("UPDATE events SET body = 'x' WHERE stream = 2 AND seq = 3")
+    assert guarded.tell("eve", "verify", "story").code == 5
 
 
 def test_read_tables_from_before_there_were_roles_are_handed_over(bare: Guarded) -> None:
