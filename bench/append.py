@@ -16,8 +16,7 @@ import migrations
 from bench import logs
 from ledger.guards import TRIGGERS
 from ledger.sqlite_store import SqliteStore, prepare_file
-from ledger.store import Part, Stored, StreamHead
-from ledger.tree import Frontier
+from ledger.store import Stored
 
 BATCH = 1000
 REPEATS = 5
@@ -58,15 +57,9 @@ def _ours(batches: list[list[Stored]]) -> float:
         path = Path(name) / "ours.db"
         _make(path)
         store = SqliteStore(path, write=True)
-        frontier = Frontier()
-        size: int | None = None
         began = time.process_time()
-        for batch in batches:
-            for stored in batch:
-                frontier.append(stored.body)
-            head = StreamHead("bench", frontier.size, 1, frontier.root(), frontier.pack(), "running")
-            store.append([Part(size, 1, head, batch)])
-            size = frontier.size
+        for part in logs.parts(batches):
+            store.append([part])
         taken = time.process_time() - began
         store.close()
         return taken

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from msgspec.structs import replace
 
@@ -12,7 +12,8 @@ from ledger.fold import State, apply
 from ledger.fold.groups import facts
 from ledger.graph import CoalesceRule, Edge, Graph, Node
 from ledger.reader import row_index_of
-from ledger.store import Stored
+from ledger.store import Part, Stored, StreamHead
+from ledger.tree import Frontier
 
 HASH = "a" * 64
 ROWS_PER_WRITE = 200
@@ -107,6 +108,17 @@ def linear_batches(count: int, size: int) -> list[list[Stored]]:
         token = event_token(event)
         stored.append(Stored(event.seq, TYPE_OF[type(event)], event.v, token, row_index_of(token), event.at, encode(event)))
     return [stored[start : start + size] for start in range(0, len(stored), size)]
+
+
+def parts(batches: Iterable[list[Stored]]) -> Iterator[Part]:
+    """The batches as they are appended one after the other: each is hashed when it is taken, as a writer does."""
+    frontier = Frontier()
+    size: int | None = None
+    for batch in batches:
+        for stored in batch:
+            frontier.append(stored.body)
+        yield Part(size, 1, StreamHead("bench", frontier.size, 1, frontier.root(), frontier.pack(), "running"), batch)
+        size = frontier.size
 
 
 def linear_by_rows(rows: int, at_once: int) -> Iterator[list[e.Event]]:

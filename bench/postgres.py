@@ -24,8 +24,7 @@ from ledger.postgres_copy import COPY_EVENTS, event_rows
 from ledger.postgres_session import connect
 from ledger.postgres_store import PostgresStore
 from ledger.postgres_url import PostgresUrl, parsed
-from ledger.store import Part, Stored, StreamHead
-from ledger.tree import Frontier
+from ledger.store import Stored
 from tests.kit.postgres import given
 
 BATCH = 1000
@@ -89,16 +88,10 @@ def _bare(url: PostgresUrl, batches: list[list[Stored]]) -> Cost:
 def _ours(url: PostgresUrl, batches: list[list[Stored]]) -> Cost:
     migrations.upgrade(url.sqlalchemy(), "log", schema=url.schema)
     store = PostgresStore(url, write=True)
-    frontier = Frontier()
 
     def append() -> None:
-        size: int | None = None
-        for batch in batches:
-            for stored in batch:
-                frontier.append(stored.body)
-            head = StreamHead("bench", frontier.size, 1, frontier.root(), frontier.pack(), "running")
-            store.append([Part(size, 1, head, batch)])
-            size = frontier.size
+        for part in logs.parts(batches):
+            store.append([part])
 
     try:
         return _cost(store._session.raw, append)

@@ -32,6 +32,7 @@ from ledger.verify import Completeness, Fault
 from ledger.world import artifacts
 from projections import explain as explaining
 from projections.catch_up import Difference
+from projections.read_tables import UNREADABLE
 
 
 class Verified(Struct, kw_only=True, frozen=True):
@@ -190,7 +191,7 @@ def _differences(opened: Ledger, run: str | None) -> list[Difference]:
         if error.code == "LEDGER_DENIED":  # whoever may only look at the log gets its answer
             opened.tell(f"READ_TABLES_NOT_COMPARED: {error.what}")
             return []
-        if error.code != "READ_TABLES_UNREADABLE":
+        if error.code != UNREADABLE:
             raise
         names = _runs(opened) if run is None else [run]
         return [Difference("read tables", "here", {"run_id": name, "found": error.what}) for name in names]

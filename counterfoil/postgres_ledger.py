@@ -43,10 +43,11 @@ class PostgresKeeping:
     def exists(self) -> bool:
         """See `Keeping`: whether the schema has tables of that name, and not only what is left of a `make` cut off."""
         found = self._tables()
-        if not (found.get("streams") and self.revision() in migrations.REVISIONS["log"]):
+        if not found.get("streams"):
             return bool(found)
         with self._session() as session:
-            return session.raw.execute("SELECT FROM streams LIMIT 1").fetchone() is not None
+            return session.raw.execute(f"SELECT 1 WHERE to_regclass('{migrations.VERSION_TABLE}') IS NULL OR EXISTS "
+                                       "(SELECT FROM streams)").fetchone() is not None
 
     def recognise(self) -> None:
         """See `Keeping`: nor anything that this login may not read."""

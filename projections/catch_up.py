@@ -27,7 +27,7 @@ DONE = ("current", "incomplete")
 SWAPS_MAX = 10
 """How many generations may be swapped in while one reader looks for the newest."""
 
-NOT_TOLD = Place("", 0, None, None)
+NOT_TOLD = Place(0, "", 0, None, None)
 NOT_TO_WRITE = frozenset({"LEDGER_READ_ONLY", "LEDGER_DENIED"})
 
 Tell = Callable[[str], None]
@@ -52,9 +52,9 @@ class Difference(NamedTuple):
 def caught_up(store: Store, shelf: Shelf, tell: Tell = lambda line: None, how: Rebuild | None = None) -> ReadTables:
     """The read tables at the end of every run, open to read; others, where these were dropped for them meanwhile."""
     for _ in range(SWAPS_MAX):
-        name = shelf.generation()
+        name = catch_up(store, shelf, tell, how)
         try:
-            return shelf.open(catch_up(store, shelf, tell, how))
+            return shelf.open(name)
         except LedgerUnavailable as error:
             if error.code != UNREADABLE or shelf.generation() == name:
                 raise
@@ -67,9 +67,9 @@ def catch_up(store: Store, shelf: Shelf, tell: Tell = lambda line: None, how: Re
     Where there is nothing to do, nobody is waited for.
     """
     how = how or Rebuild(run_projector())
-    name = shelf.generation()
     try:
-        if name is not None and standing(store, shelf, how.projector, name).state in DONE:
+        name = _current(store, shelf, how.projector)
+        if name is not None:
             return name
         with shelf.locked():
             name = _carried_on(store, shelf, how.projector)
@@ -91,6 +91,17 @@ def catch_up(store: Store, shelf: Shelf, tell: Tell = lambda line: None, how: Re
         return name
 
 
+def _current(store: Store, shelf: Shelf, projector: Projector) -> str | None:
+    """The generation, if there is nothing to do about it; looked at without a lock, so it may be dropped meanwhile."""
+    name = shelf.generation()
+    try:
+        return name if standing(store, shelf, projector, name).state in DONE else None
+    except LedgerUnavailable as error:
+        if error.code != UNREADABLE:
+            raise
+        return None
+
+
 def _carried_on(store: Store, shelf: Shelf, projector: Projector, tell: Tell = lambda line: None) -> str | None:
     """The generation, caught up; None if there is none, or none that can be caught up."""
     name = shelf.generation()
@@ -108,7 +119,7 @@ def _carried_on(store: Store, shelf: Shelf, projector: Projector, tell: Tell = l
             return None  # nobody can say who made tables that tell of nothing
         for head in runs(store):
             place = known.get(head.run, NOT_TOLD)
-            if _is_late(place, head):
+            if not place.is_all(head):
                 try:
                     project(store, head, Target(tables, projector), after=place.seq, root=place.root)
                 except LedgerUnavailable as error:
@@ -117,11 +128,6 @@ def _carried_on(store: Store, shelf: Shelf, projector: Projector, tell: Tell = l
                     tell(f"READ_TABLES_STALE: nothing can be added to run {head.run} ({error.what}); they are made again")
                     return None
     return name
-
-
-def _is_late(place: Place, head: StreamHead) -> bool:
-    """Whether there is more to tell of a run, if only its root."""
-    return place.stuck is None and (place.seq < head.size or (place.seq == head.size and place.root is None))
 
 
 def standing(store: Store, shelf: Shelf, projector: Projector, name: str | None) -> Standing:
@@ -140,13 +146,13 @@ def standing(store: Store, shelf: Shelf, projector: Projector, name: str | None)
         return Standing("stale", f"{wrong[0][0]} has a run {wrong[0][1]} that other tables do not have")
     for run, place in sorted(known.items()):
         head = heads.get(run)
-        if head is None or place.seq > head.size:
+        if head is None or max(place.seq, place.stuck or 0) > head.size:
             return Standing("ahead", f"they tell of event {place.seq} of run {run}, which the log does not have")
-        if place.seq == head.size and place.root not in (None, head.root):
+        if not place.is_of(head):
             return Standing("ahead", f"they tell of run {run} to event {place.seq} by another log than this one")
     for head in heads.values():
         place = known.get(head.run, NOT_TOLD)
-        if _is_late(place, head):
+        if not place.is_all(head):
             return Standing("behind", f"run {head.run} is told to event {place.seq} of {head.size}")
     stuck = sorted(run for run, place in known.items() if place.stuck is not None)
     if stuck:
@@ -165,11 +171,13 @@ def differences(store: Store, shelf: Shelf, run: str | None = None, projector: P
         name = shelf.generation()
         if name is None:
             return []
-        heads = [head for head in runs(store) if run is None or head.run == run]
+        every = runs(store)
+        heads = [head for head in every if run in (None, head.run)]
         with shelf.open(name) as tables:
             known = places(tables)
             told = {run} if run is not None else {head.run for head in heads} | told_runs(tables)
-            misplaced = [*_misplaced(known, heads, run), *_unnamed(tables, store, run)]
+            untold = [head.run for head in every if head.run not in known]
+            misplaced = [*_misplaced(known, heads, run), *_unnamed(tables, untold, run)]
         with shelf.scratch() as fresh:
             for head in heads:
                 place = known.get(head.run)
@@ -189,10 +197,8 @@ def _misplaced(known: Mapping[str, Place], heads: Sequence[StreamHead], run: str
             if place.seq > sizes.get(stream, -1) and (run is None or stream == run)]
 
 
-def _unnamed(tables: ReadTables, store: Store, run: str | None) -> list[Difference]:
+def _unnamed(tables: ReadTables, untold: Sequence[str], run: str | None) -> list[Difference]:
     """Rows of no run, as the `runs` row of one of those was that the tables do not tell; and runs without a place."""
-    placed = places(tables)
-    untold = [head.run for head in runs(store) if head.run not in placed]
     if run is not None and run not in untold:
         return []
     found = [*orphans(tables), *(one for one in unplaced(tables) if one[0] == "p_runs")]

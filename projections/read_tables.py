@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Protocol
 
 from ledger.errors import LedgerUnavailable
+from ledger.store import StreamHead
 from projections.output import Record, Rows
 from projections.tables import metadata
 
@@ -156,27 +157,38 @@ class Shelf(Protocol):
 
 
 class Place(NamedTuple):
-    """How far a run is told, by the projector of that fingerprint: to `seq`, with the log's root if that was its end then;
-    `stuck` is the event that it cannot be told beyond.
+    """How far a run, with `run` for its small number, is told by the projector of that fingerprint: to `seq`, with the log's
+    root if that was its end then; `stuck` is the event that it cannot be told beyond.
     """
 
+    run: int
     fingerprint: str
     seq: int
     root: bytes | None
     stuck: int | None
 
+    def is_of(self, head: StreamHead) -> bool:
+        """Whether it can be of this log, as far as the sizes and the roots say."""
+        if self.stuck is not None:
+            return self.stuck <= head.size
+        return self.seq < head.size or (self.seq == head.size and self.root in (None, head.root))
 
-_PLACED = (str, str, int, bytes | None, int | None)
+    def is_all(self, head: StreamHead) -> bool:
+        """Whether there is nothing more to tell, not even the root."""
+        return self.stuck is not None or (self.seq == head.size and self.root == head.root)
+
+
+_PLACED = (str, int, str, int, bytes | None, int | None)
 
 
 def places(tables: ReadTables) -> dict[str, Place]:
     """Run id to place. Raises `LedgerUnavailable` (READ_TABLES_UNREADABLE) for what no projector writes."""
-    found = tables.select("SELECT r.run_id, p.fingerprint, p.seq, r.root, r.unreadable_from_seq FROM p_runs r "
+    found = tables.select("SELECT r.run_id, r.run, p.fingerprint, p.seq, r.root, r.unreadable_from_seq FROM p_runs r "
                           "JOIN p_places p ON p.run = r.run")
     for row in found:
         if not all(isinstance(value, kind) for value, kind in zip(row, _PLACED, strict=True)):
-            raise LedgerUnavailable(UNREADABLE, f"expected a run, who told it, how far, its root and where it stops, found "
-                                    f"{', '.join(f'{value!r:.40}' for value in row)}", where=tables.where,
+            raise LedgerUnavailable(UNREADABLE, "expected a run, its number, its teller, how far, its root, where it stops; "
+                                    f"found {', '.join(f'{value!r:.40}' for value in row)}", where=tables.where,
                                     next_step="run `counterfoil rebuild`")
     return {run: Place(*rest) for run, *rest in found}
 

@@ -22,7 +22,7 @@ from ledger.fold import State
 from ledger.store import Store, StreamHead
 from projections.project import Target, project
 from projections.projectors import Projector
-from projections.read_tables import UNREADABLE, ReadTables, Shadow, Shelf, places, unplaced
+from projections.read_tables import UNREADABLE, Place, ReadTables, Shadow, Shelf, places, unplaced
 from projections.tally import SUMMED, Tally
 
 ROUNDS_MAX = 3
@@ -91,25 +91,6 @@ def _can_be_kept(shelf: Shelf, name: str, projector: Projector) -> bool:
         return False
 
 
-class _Told(NamedTuple):
-    """What the shadow has of a run: to event `seq`; the root once it was told to an end; the event it is stuck at."""
-
-    key: int
-    seq: int
-    root: bytes | None
-    stuck: int | None
-
-    def is_of(self, head: StreamHead) -> bool:
-        """Whether it can be of this log, as far as the sizes and the roots say."""
-        if self.stuck is not None:
-            return self.stuck <= head.size
-        return self.seq < head.size or (self.seq == head.size and self.root in (None, head.root))
-
-    def is_all(self, head: StreamHead) -> bool:
-        """Whether there is nothing more to tell."""
-        return self.stuck is not None or (self.seq == head.size and self.root == head.root)
-
-
 class _Filling:
     """Brings a shadow to the end of the log."""
 
@@ -145,13 +126,13 @@ class _Filling:
             into(self._store, head, Target(self._shadow.tables(), self._how.projector, None, self._counted.advance, key))
         return bool(work)
 
-    def _work(self, only: str | None) -> tuple[Mapping[str, _Told], list[tuple[StreamHead, int]]]:
+    def _work(self, only: str | None) -> tuple[Mapping[str, Place], list[tuple[StreamHead, int]]]:
         """What the shadow tells, and what there is to do: each run with its small number, which is its place in the log.
 
         A run that the log does not have so (any more) is forgotten.
         """
         tables, heads = self._shadow.tables(), _runs(self._store)
-        told = _told(tables)
+        told = places(tables)
         by_run = {head.run: head for head in heads}
         wrong = [run for run, one in told.items()
                  if only in (None, run) and (run not in by_run or not one.is_of(by_run[run]))]
@@ -159,23 +140,17 @@ class _Filling:
             with tables.transaction():
                 tables.forget(run)
             del told[run]
-        work, taken = [], {one.key for one in told.values()}
+        work, taken = [], {one.run for one in told.values()}
         for number, head in enumerate(heads, 1):
             known = told.get(head.run)
-            key = known.key if known is not None else number if number not in taken else max(taken) + 1
+            key = known.run if known is not None else number if number not in taken else max(taken) + 1
             taken.add(key)
             if only in (None, head.run) and (known is None or not known.is_all(head)):
                 work.append((head, key))
         return told, work
 
-    def _expect(self, work: Sequence[tuple[StreamHead, int]], told: Mapping[str, _Told]) -> None:
+    def _expect(self, work: Sequence[tuple[StreamHead, int]], told: Mapping[str, Place]) -> None:
         self._counted.expect(sum(head.size - (told[head.run].seq if head.run in told else 0) for head, _ in work))
-
-
-def _told(tables: ReadTables) -> dict[str, _Told]:
-    found = tables.select("SELECT r.run_id, r.run, coalesce(p.seq, 0), r.root, r.unreadable_from_seq FROM p_runs r "
-                          "LEFT JOIN p_places p ON p.run = r.run")
-    return {run: _Told(key, seq, None if root is None else bytes(root), stuck) for run, key, seq, root, stuck in found}
 
 
 def into(store: Store, head: StreamHead, target: Target) -> None:

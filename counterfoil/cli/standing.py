@@ -13,7 +13,7 @@ from counterfoil.cli import output
 from counterfoil.ledgers import Ledger
 from ledger.errors import LedgerUnavailable
 from projections.catch_up import Standing
-from projections.read_tables import UNREADABLE
+from projections.read_tables import UNREADABLE, places
 
 RUNS_NAMED_MAX = 5
 
@@ -56,9 +56,7 @@ def stopped(ledger: Ledger, run: str | None = None) -> list[str]:
     if name is None or not shelf.is_of_this_schema(name):
         return []
     with shelf.open(name) as tables:
-        found = tables.select("SELECT run_id FROM p_runs WHERE unreadable_from_seq IS NOT NULL AND run_id = coalesce(?, "
-                              "run_id) ORDER BY run_id", (run,))
-    return [name for (name,) in found]
+        return sorted(told for told, place in places(tables).items() if place.stuck is not None and run in (None, told))
 
 
 def say_stopped(runs: Sequence[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 import msgspec
@@ -151,15 +152,16 @@ def test_a_log_without_its_last_event_is_told_as_far_as_it_goes_and_once(ledger:
 
 
 @BOTH
+@pytest.mark.parametrize("at", [1, 2, 3])
 def test_who_finds_his_tables_dropped_for_newer_ones_takes_those(
-    ledger: Kept, database: str, monkeypatch: pytest.MonkeyPatch
+    ledger: Kept, database: str, at: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """W13: nobody holds a lock between looking for the newest and opening it."""
-    turns, whole = iter(range(2)), ledger.dump()
+    """W13: nobody holds a lock between looking for the newest and opening it, be it to look at them or to hand them out."""
+    turns, whole = count(1), ledger.dump()
     opened = type(ledger.shelf).open
 
     def late(shelf: Shelf, name: str, **how: bool) -> ReadTables:
-        if not how and next(turns, None) is not None:
+        if next(turns) == at:
             with monkeypatch.context() as patch:
                 patch.setattr(type(ledger.shelf), "open", opened)
                 ledger.rebuild()
